@@ -1,0 +1,75 @@
+# `make help` lists the targets. Everything runs in .venv, made from requirements.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+PAPER ?=
+PROFILE ?= quick
+DATA ?=
+DATA_ROOT ?=
+SEED ?= 0
+DEVICE ?= auto
+JOBS ?=
+THREADS ?= 1
+TIMEOUT ?=
+FORCE ?=
+
+# Two threads that share a busy core can be many times slower than one; notebooks and test files run side by side instead.
+export OMP_NUM_THREADS := $(THREADS)
+export MKL_NUM_THREADS := $(THREADS)
+export OPENBLAS_NUM_THREADS := $(THREADS)
+WORKERS := $(or $(JOBS),auto)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint bench lab outputs lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make reproduce takes PAPER=01,06 PROFILE=smoke|quick|full DATA= DATA_ROOT= SEED= DEVICE=auto|cpu|cuda|mps"
+	@echo "                       JOBS= (notebooks at once) THREADS= (of each) TIMEOUT= (seconds of each) FORCE=1"
+	@echo "  PYTHON=python3.12 make setup chooses the Python (3.11 or newer) of a new .venv"
+
+setup: $(STAMP) ## Make .venv from requirements.lock (nothing to do when it is current)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make setup: no '$(PYTHON)' found; install Python 3.11 or newer, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "make setup: Python 3.11 or newer is needed, found %d.%d (%s); name another: make setup PYTHON=python3.11" % (v[0], v[1], sys.executable))'
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing requirements.lock into $(VENV) (the first time takes a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: setup ## Run the paper notebooks headless; end with the table of claims
+	@$(BIN)/python -m paper_utils.reproduce --paper "$(PAPER)" --profile "$(PROFILE)" --data "$(DATA)" --data-root "$(DATA_ROOT)" \
+		--seed "$(SEED)" --device "$(DEVICE)" --jobs "$(JOBS)" --threads "$(THREADS)" --timeout "$(TIMEOUT)" --force "$(FORCE)"
+
+test: setup lint ## Run all checks: style, unit tests, doctests, and every notebook against its stored outputs
+	PAPER_UTILS_QUIET=1 PAPER_UTILS_OUTPUT=$(CURDIR)/build/test $(BIN)/python -m pytest notebooks tests paper_utils \
+		--numprocesses $(WORKERS) --dist loadfile --nbval-lax --nbval-cell-timeout 600 --doctest-modules --durations 10
+
+lint: setup ## Check style and formatting of code and notebooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+bench: setup ## Measure speed, as ratios to a named peer or floor of the same run
+	PAPER_UTILS_QUIET=1 $(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist -s
+
+lab: setup ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+outputs: setup ## Run the notebooks in place and store their quick outputs (before committing a change)
+	PAPER_UTILS_QUIET=1 $(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+lock: setup ## Renew requirements.lock from pyproject.toml
+	$(BIN)/python -m piptools compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
+	@# A local build tag of torch belongs to one machine; the lock names the release.
+	@sed -i.bak -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock && rm -f requirements.lock.bak
+
+clean: ## Remove .venv, caches and everything that the notebooks wrote except figures/
+	rm -rf $(VENV) build .cache results *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

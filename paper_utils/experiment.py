@@ -1,0 +1,469 @@
+"""The frame of every notebook: profile, seeds, claims with their verdicts, figures and results on disk.
+
+A claim is declared with its rule before anything is trained; `Experiment.verdict` then applies that rule to a measurement
+and to its negative control, and `Experiment.finish` writes everything to ``results/NN.json``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import subprocess
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+import threadpoolctl
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from pandas.io.formats.style import Styler
+
+from paper_utils import files, papers, plotting, training
+from paper_utils.metrics.statistics import Estimate, mean_t_interval
+
+Choice = TypeVar("Choice")
+Direction = Literal["above", "below", "within"]
+Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
+
+MEASURED, CONTROL, CONTROL_VERDICT = "measured [95 %]", "control [95 %]", "control's verdict"
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "lightning-fabric", "matplotlib")
+
+
+class ResultsError(RuntimeError):
+    """A results file that cannot be read or lacks what it must hold."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a measurement can support or refute, with the rule that decides.
+
+    Parameters
+    ----------
+    id
+        Short name such as ``"S4"``, unique in its notebook.
+    statement
+        What is claimed, in one sentence.
+    paper_value
+        What the paper reports, with its source, or why nothing is quoted.
+    threshold
+        Where the rule draws the line, in `unit`.
+    direction
+        ``"above"``: the effect exceeds the threshold. ``"below"``: it stays under it.
+        ``"within"``: it lies in ``[-threshold, +threshold]`` (an equivalence claim).
+    unit
+        Unit of the effect and of the threshold.
+    control
+        The negative control in one sentence: the same measurement where the effect is switched off. ``None`` only if the
+        data cannot express one.
+    """
+
+    id: str
+    statement: str
+    paper_value: str
+    threshold: float
+    direction: Direction
+    unit: str
+    control: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("above", "below", "within"):
+            raise ValueError(
+                f"claim {self.id}: direction must be 'above', 'below' or 'within', found {self.direction!r}"
+            )
+        if not np.isfinite(self.threshold) or (self.direction == "within" and self.threshold < 0):
+            raise ValueError(
+                f"claim {self.id}: threshold must be finite, and not negative for 'within'; found {self.threshold}"
+            )
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        where = {
+            "above": f"above {self.threshold:g}",
+            "below": f"below {self.threshold:g}",
+            "within": f"inside [-{self.threshold:g}, {self.threshold:g}]",
+        }[self.direction]
+        return f"the whole 95 % interval lies {where} {self.unit}".rstrip()
+
+    def judge(self, estimate: Estimate) -> tuple[Outcome, str]:
+        """Apply the rule to one estimate.
+
+        Returns
+        -------
+        tuple
+            Outcome and the reason in words. "Reproduced" needs the whole interval on the claim's side, "not reproduced" the whole
+            interval on the other side; an interval across the line is "inconclusive".
+        """
+        low, high, edge = estimate.low, estimate.high, self.threshold
+        inside = {"above": low > edge, "below": high < edge, "within": -edge <= low and high <= edge}[self.direction]
+        outside = {"above": high <= edge, "below": low >= edge, "within": high < -edge or low > edge}[self.direction]
+        if inside:
+            return "reproduced", self.rule
+        if outside:
+            return "not reproduced", "the whole interval lies on the other side of the rule's line"
+        return "inconclusive", "the interval crosses the rule's line"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, what was measured, and what the rule says of it and of its negative control."""
+
+    claim: Claim
+    outcome: Outcome
+    reason: str
+    measured: Estimate
+    control: Estimate | None = None
+    control_outcome: Outcome | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """The verdict as it stands in ``results/NN.json``."""
+        record = {
+            "id": self.claim.id,
+            "statement": self.claim.statement,
+            "paper_value": self.claim.paper_value,
+            "measured": self.measured.value,
+            "ci95": [self.measured.low, self.measured.high],
+            "unit": self.claim.unit,
+            "n": self.measured.n,
+            "method": self.measured.method,
+            "rule": self.claim.rule,
+            "verdict": self.outcome,
+            "reason": self.reason,
+            "control": None,
+        }
+        if self.control is not None:
+            record["control"] = {
+                "statement": self.claim.control,
+                "measured": self.control.value,
+                "ci95": [self.control.low, self.control.high],
+                "n": self.control.n,
+                "verdict": self.control_outcome,
+            }
+        return record
+
+
+class Experiment:
+    """One run of one notebook. Make it with `start`."""
+
+    def __init__(
+        self, paper: papers.Paper, profile: str, seed: int, data: str, data_root: Path | None, device: torch.device
+    ):
+        self.paper, self.profile, self.seed = paper, profile, seed
+        self.data, self.data_root, self.device = data, data_root, device
+        # A smoke run checks plumbing; it must not overwrite figures and results that somebody reads.
+        self.root = files.output_root() / "build" / "smoke" if profile == "smoke" else files.output_root()
+        self._claims: dict[str, Claim] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._figures: list[dict[str, Any]] = []
+        self._tables: dict[str, Any] = {}
+        self._began = time.perf_counter()
+
+    def scale(self, *, smoke: Choice, quick: Choice, full: Choice) -> Choice:
+        """The value for this run's profile: sizes are written where they are used, all three side by side."""
+        return {"smoke": smoke, "quick": quick, "full": full}[self.profile]
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A numpy generator that depends on the run's seed and on `name` alone, not on the order of cells."""
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+
+    def generator(self, name: str) -> torch.Generator:
+        """The same for torch, on the CPU."""
+        return torch.Generator().manual_seed(int(self.rng(name).integers(2**63 - 1)))
+
+    def seeds(self, count: int, name: str = "runs") -> list[int]:
+        """`count` different seeds for repeated runs; the first ones stay the same when `count` grows."""
+        state = np.random.SeedSequence([self.seed, zlib.crc32(name.encode())])
+        return [int(child.generate_state(1)[0]) for child in state.spawn(count)]
+
+    def declare(self, *claims: Claim) -> Styler:
+        """Write claims down before anything is measured.
+
+        Raises
+        ------
+        ValueError
+            If an id is declared twice with different content, or a verdict was already drawn.
+        """
+        for claim in claims:
+            known = self._claims.get(claim.id)
+            if known is not None and known != claim:
+                raise ValueError(f"claim {claim.id} was already declared with other content; a rule is fixed once")
+            if self._verdicts and known is None:
+                raise ValueError(
+                    f"claim {claim.id} is declared after verdicts were drawn ({', '.join(self._verdicts)}); declare it before training"
+                )
+            self._claims[claim.id] = claim
+        rows = [
+            {
+                "id": c.id,
+                "claim": c.statement,
+                "the paper": c.paper_value,
+                "reproduced if": c.rule,
+                "negative control": c.control or "none: the data cannot express one",
+            }
+            for c in self._claims.values()
+        ]
+        return plotting.claims_styler(rows, "Claims, written down before any result")
+
+    def verdict(
+        self, claim_id: str, measured: Estimate | ArrayLike, *, control: Estimate | ArrayLike | None = None
+    ) -> Verdict:
+        """Apply a claim's rule to its measurement and to its negative control.
+
+        Parameters
+        ----------
+        claim_id
+            A declared claim.
+        measured
+            Effect with its interval, or one value a run (then the mean with its t-interval is taken).
+        control
+            The same for the negative control; required if the claim names one.
+
+        Returns
+        -------
+        Verdict
+            If the control is "reproduced" as well, the measurement does not show what it should, and the outcome is "inconclusive".
+
+        Raises
+        ------
+        ValueError
+            If the claim was not declared, the control is missing or unasked for, or a value is not finite.
+        """
+        if claim_id not in self._claims:
+            raise ValueError(f"claim {claim_id!r} was not declared; declared: {', '.join(self._claims) or 'none'}")
+        claim = self._claims[claim_id]
+        if (claim.control is None) != (control is None):
+            raise ValueError(
+                f"claim {claim_id}: {'a control was measured but none was declared' if claim.control is None else 'its negative control was not measured'}"
+            )
+        estimate = _as_estimate(measured)
+        outcome, reason = claim.judge(estimate)
+        verdict = Verdict(claim, outcome, reason, estimate)
+        if control is not None:
+            control_estimate = _as_estimate(control)
+            control_outcome, _ = claim.judge(control_estimate)
+            verdict = replace(verdict, control=control_estimate, control_outcome=control_outcome)
+            if control_outcome == "reproduced" and outcome == "reproduced":
+                verdict = replace(verdict, outcome="inconclusive", reason="the negative control shows the effect too")
+        if self.profile == "smoke":
+            verdict = replace(verdict, outcome="inconclusive", reason="smoke profile: no verdict is drawn")
+        self._verdicts[claim_id] = verdict
+        return verdict
+
+    def claims_table(self) -> Styler:
+        """All verdicts as a table."""
+        return plotting.claims_styler(
+            claim_rows([v.as_record() for v in self._verdicts.values()]),
+            f"Paper {self.paper.number}: verdicts ({self.profile} profile)",
+        )
+
+    def save_figure(self, fig: Figure, name: str, caption: str) -> None:
+        """Save a figure to ``figures/NN_slug/name.png`` and list it in the results."""
+        path = self.figure_folder / f"{name}.png"
+        with files.atomic_path(path) as temporary:
+            fig.savefig(temporary, metadata={"Software": None})
+        self._figures = [entry for entry in self._figures if entry["name"] != name]
+        self._figures.append(
+            {
+                "name": name,
+                "file": f"figures/{self.paper.name}/{name}.png",
+                "caption": caption,
+                "cell": _execution_count(),
+            }
+        )
+
+    def save_table(self, name: str, table: pd.DataFrame) -> None:
+        """Store a table with the results (values as they are, not as they are shown)."""
+        self._tables[name] = json.loads(table.to_json(orient="split"))
+
+    def finish(self) -> str:
+        """Write ``results/NN.json``.
+
+        Returns
+        -------
+        str
+            One line a claim, the same on every machine as long as the verdicts are.
+
+        Raises
+        ------
+        ValueError
+            If a declared claim has no verdict.
+        """
+        open_claims = [name for name in self._claims if name not in self._verdicts]
+        if open_claims:
+            raise ValueError(
+                f"declared claims without a verdict: {', '.join(open_claims)}; measure them or take the declaration out"
+            )
+        record = {
+            "paper": self.paper.number,
+            "title": self.paper.title,
+            "profile": self.profile,
+            "seed": self.seed,
+            "data": self.data,
+            "seconds": round(time.perf_counter() - self._began, 2),
+            "environment": environment(self.device),
+            "claims": [self._verdicts[name].as_record() for name in self._claims],
+            "tables": self._tables,
+            "figures": self._figures,
+        }
+        files.write_text(
+            self.root / "results" / f"{self.paper.number}.json", json.dumps(record, indent=1, allow_nan=False)
+        )
+        self._remove_stale_figures()
+        return "\n".join(_stable_line(self._verdicts[name]) for name in self._claims)
+
+    @property
+    def figure_folder(self) -> Path:
+        """Where this notebook's figures go."""
+        return self.root / "figures" / self.paper.name
+
+    def _remove_stale_figures(self) -> None:
+        drawn = {f"{entry['name']}.png" for entry in self._figures}
+        for path in self.figure_folder.glob("*.png"):
+            if path.name not in drawn:
+                path.unlink()
+
+
+def start(
+    number: str,
+    *,
+    profile: str = "quick",
+    seed: int = 0,
+    data: str | None = None,
+    data_root: str | None = None,
+    device: str = "auto",
+) -> Experiment:
+    """Begin a notebook: check its parameters, set threads, seeds and the figures' look.
+
+    Parameters
+    ----------
+    number
+        Number of the paper, such as ``"06"``.
+    profile
+        ``"smoke"``, ``"quick"`` or ``"full"``.
+    seed
+        Source of all randomness, at least 0.
+    data
+        One of the paper's data names; ``None`` takes its default.
+    data_root
+        Folder of a real data set in its official layout; needed by some of the data names, refused by the others.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown paper, profile, data or device (the message lists the valid ones).
+    FileNotFoundError, PermissionError
+        If `data_root` is missing, not a folder, or not readable.
+    """
+    paper = papers.find(number)
+    papers.check_profile(profile)
+    chosen = papers.check_data(paper, data)
+    root = papers.check_data_root(paper, chosen, data_root)
+    if int(seed) < 0:
+        raise ValueError(f"seed must be an integer of at least 0, found {seed}")
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads)
+    plotting.use_style()
+    return Experiment(paper, profile, int(seed), chosen, root, training.choose_device(device))
+
+
+def claim_rows(records: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Claim records of a results file as rows of the claims table, every number with its interval."""
+    return [
+        {
+            "id": record["id"],
+            "claim": record["statement"],
+            "the paper": record["paper_value"],
+            MEASURED: _with_interval(record, record["unit"]),
+            "verdict": record["verdict"],
+            "because": record["reason"],
+            CONTROL: _with_interval(record["control"], record["unit"]) if record["control"] else "-",
+            CONTROL_VERDICT: record["control"]["verdict"] if record["control"] else "-",
+        }
+        for record in records
+    ]
+
+
+def load_results(path: Path) -> dict[str, Any]:
+    """Read a results file and check that it holds what one must.
+
+    Raises
+    ------
+    ResultsError
+        If the file is missing, is not JSON (truncated, say), or lacks a key; the message says how to make it anew.
+    """
+    remedy = f"run `make reproduce PAPER={Path(path).stem} FORCE=1` to make it anew"
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"results file {path} cannot be read ({error.strerror}); {remedy}") from error
+    except ValueError as error:
+        raise ResultsError(f"results file {path} is not valid JSON ({error}); {remedy}") from error
+    required = {"paper", "title", "profile", "seed", "data", "seconds", "environment", "claims", "tables", "figures"}
+    missing = sorted(required - set(record)) if isinstance(record, dict) else sorted(required)
+    if missing:
+        raise ResultsError(f"results file {path} lacks {', '.join(missing)}; {remedy}")
+    return record
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the run ran on: versions, device, git commit, threads."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+        "commit": _git_commit(),
+    }
+
+
+@functools.cache
+def _git_commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=files.project_root(),
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _as_estimate(measured: Estimate | ArrayLike) -> Estimate:
+    return measured if isinstance(measured, Estimate) else mean_t_interval(measured)
+
+
+def _with_interval(record: dict[str, Any], unit: str) -> str:
+    low, high = record["ci95"]
+    interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
+    return f"{record['measured']:.3g}{interval} {unit}".rstrip()
+
+
+def _stable_line(verdict: Verdict) -> str:
+    control = f" (control: {verdict.control_outcome})" if verdict.control_outcome else ""
+    return f"{verdict.claim.id}: {verdict.outcome}{control}"
+
+
+def _execution_count() -> int | None:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return shell.execution_count if shell else None

@@ -1,0 +1,590 @@
+r"""SphereFace-R (paper 06): one loss for all hyperspherical heads, and what keeps multiplicative margins trainable.
+
+Top to bottom: the unified loss with its target function :math:`\psi` and non-target function :math:`\eta`; their slopes and the
+decision boundary; the head with feature normalisation, growing margin and gradient detachment; a small network; its training.
+Weiyang Liu, Yandong Wen, Bhiksha Raj, Rita Singh, Adrian Weller, "SphereFace Revived: Unifying Hyperspherical Face Recognition",
+arXiv:2109.05565 (IEEE TPAMI 45(2), 2023). Conventions follow the authors' OpenSphere code where the text leaves them open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning_fabric
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import optimize
+from torch import Tensor, nn
+from torch.nn import functional
+
+from paper_utils import training
+from paper_utils.data.samples import LabelledImages
+from paper_utils.nn import margins
+from paper_utils.nn.ensemble import Ensemble
+
+Psi = Literal["softmax", "normface", "cosface", "arcface", "v0", "v1", "v2"]
+Normalization = Literal["HFN", "NFN", "SFN"]
+HEADS = ("softmax", "normface", "cosface", "arcface", "v0", "v1", "v2")
+MULTIPLICATIVE = ("v0", "v1", "v2")
+
+
+# ------------------------------------------------------------------------------------------- 1. one loss for all heads
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    r"""Which :math:`\psi`, :math:`\eta` and :math:`\rho`; defaults are the published ``vggface2_sfnet20_spherefacer``.
+
+    Parameters
+    ----------
+    psi
+        ``"softmax"`` (nothing normalised, with bias), ``"normface"`` (no margin), ``"cosface"``, ``"arcface"``,
+        ``"v0"`` (SphereFace), ``"v1"`` or ``"v2"`` (SphereFace-R).
+    margin
+        A difference of cosines (CosFace), an angle in radians (ArcFace), or a factor of the angle (v0, v1, v2; 1 is "off").
+    normalization
+        ``"HFN"``: features of length 1, :math:`\rho` = `scale`. ``"NFN"``: :math:`\rho = \lVert x \rVert`.
+        ``"SFN"``: the same, and the length is pulled towards `scale`.
+    scale
+        :math:`\rho` of HFN and target length of SFN; NFN has no use for it.
+    detach
+        Characteristic gradient detachment: the margin changes the loss, not the slope.
+    loss_weight
+        Multiplies the cross-entropy, divided by `scale` for HFN and SFN. ``None``: plain cross-entropy.
+    growth_steps, growth
+        The margin is ``1 + growth * (number of growth_steps below the call's number)``, calls counted from 1. Empty: constant `margin`.
+    norm_weight
+        Weight of SFN's penalty, the mean of ``|length - scale|``.
+    energy_weight
+        Weight of the SphereFace+ term, `margins.hyperspherical_energy`.
+    """
+
+    psi: Psi = "v2"
+    margin: float = 1.4
+    normalization: Normalization = "HFN"
+    scale: float = 60.0
+    detach: bool = True
+    loss_weight: float | None = 50.0
+    growth_steps: tuple[int, ...] = ()  # no published configuration gives any
+    growth: float = 0.1  # default of the authors' NFN class (their SFN class says 1.5: set it)
+    norm_weight: float = 0.01  # default of the authors' SFN class; absolute value, not square, as their code has it
+    energy_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.psi not in HEADS:
+            raise ValueError(f"psi: expected one of {', '.join(HEADS)}; found {self.psi!r}")
+        if self.normalization not in ("HFN", "NFN", "SFN"):
+            raise ValueError(f"normalization: expected HFN, NFN or SFN, found {self.normalization!r}")
+        if not self.scale > 0:
+            raise ValueError(f"scale: expected a positive number, found {self.scale}")
+        if self.growth_steps and self.psi not in MULTIPLICATIVE:
+            raise ValueError(
+                f"growth_steps: only v0, v1 and v2 have a margin that grows from 1, found psi={self.psi!r}"
+            )
+        margins.check_margin(self.psi, self.margin)
+
+
+# Heads of the published training runs (OpenSphere). Batch 512, SGD .1 with momentum .9, weight decay 5e-4 in all of them.
+PUBLISHED = {
+    "vggface2_sfnet20_spherefacer": HeadConfig("v2", 1.4, scale=60.0, loss_weight=50.0),
+    "vggface2_sfnet20_sphereface": HeadConfig("v0", 1.5, scale=30.0, loss_weight=None),
+    "vggface2_sfnet20_spherefaceplus": HeadConfig("v0", 1.5, scale=30.0, loss_weight=None, energy_weight=0.1),
+    "ms1m_sfnet64bn_sphereface": HeadConfig("v0", 1.7, scale=32.0, loss_weight=None),
+    "ms1m_iresnet100_sphereface (2022)": HeadConfig("v0", 1.7, scale=32.0, loss_weight=None),
+    "ms1m_iresnet100_sphereface (2023)": HeadConfig("v0", 1.7, scale=64.0, loss_weight=None),
+}
+
+
+def angular_functions(
+    psi: Psi, margin: float | Tensor
+) -> tuple[margins.AngularFunction | None, margins.AngularFunction | None]:
+    r"""Target function :math:`\psi` and non-target function :math:`\eta` of a head, as functions of the cosine.
+
+    None stands for the cosine itself. Every head but v2 keeps :math:`\eta(\theta) = \cos\theta`:
+
+    ======== ============================================== =========================
+    head     :math:`\psi(\theta)`                           :math:`\eta(\theta)`
+    ======== ============================================== =========================
+    normface :math:`\cos\theta`                             :math:`\cos\theta`
+    cosface  :math:`\cos\theta - m`                         :math:`\cos\theta`
+    arcface  :math:`\cos\min(\pi, \theta + m)`              :math:`\cos\theta`
+    v0       :math:`(-1)^k\cos m\theta - 2k`                :math:`\cos\theta`
+    v1       :math:`\cos\min(m\theta, \pi)`                 :math:`\cos\theta`
+    v2       :math:`\cos\theta`                             :math:`\cos(\theta/m)`
+    ======== ============================================== =========================
+    """
+    return {
+        "normface": (None, None),
+        "cosface": (partial(margins.cosface, margin=margin), None),
+        "arcface": (partial(margins.arcface, margin=margin), None),
+        "v0": (partial(margins.sphereface, margin=margin), None),
+        "v1": (partial(margins.sphereface_r_v1, margin=margin), None),
+        "v2": (margins.clamped_cosine, partial(margins.sphereface_r_v2, margin=margin)),
+    }[psi]
+
+
+def psi_eta(psi: Psi, theta: Float[Tensor, " points"], margin: float) -> tuple[Tensor, Tensor]:
+    r"""Values :math:`\psi(\theta)` and :math:`\eta(\theta)` at angles in radians, for looking at them."""
+    target, other = angular_functions(psi, margin)
+    cosine = torch.cos(theta)
+    return cosine if target is None else target(cosine), cosine if other is None else other(cosine)
+
+
+def characteristic(psi: Psi, theta: Float[Tensor, " points"], margin: float) -> Float[Tensor, " points"]:
+    r"""The characteristic function :math:`\Delta(\theta) = \eta(\theta) - \psi(\theta)`: 0 is no margin, positive is a margin."""
+    target, other = psi_eta(psi, theta, margin)
+    return other - target
+
+
+# --------------------------------------------------------------------------------------------- 2. slopes and boundaries
+
+
+def slopes(
+    psi: Psi, theta: Float[Tensor, " points"], margin: float, *, detach: bool
+) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
+    r"""How fast the logits follow the cosine: :math:`d\psi/dc` and :math:`d\eta/dc` at angles in radians, by automatic differentiation.
+
+    With detachment both are 1 at every angle, for every head. Without it v0 has :math:`\pm m\sin(m\theta)/\sin\theta`.
+    """
+    cosine = torch.cos(theta).requires_grad_()
+    pairs = torch.stack([cosine, cosine], dim=-1)  # column 0 is the target, column 1 another class, both at angle theta
+    labels = torch.zeros(len(theta), dtype=torch.long)
+    logits = margins.margin_cosines(pairs, labels, *angular_functions(psi, margin), detach=detach)
+    both = [torch.autograd.grad(logits[:, column].sum(), cosine, retain_graph=True)[0] for column in (0, 1)]
+    return both[0], both[1]
+
+
+def boundary_angle(psi: Psi, between: float, margin: float) -> float:
+    r"""Angle from the target's proxy at which a feature between two proxies is decided either way.
+
+    Solves :math:`\psi(a) = \eta(\phi - a)` for two proxies :math:`\phi` apart. For v0, v1 and v2 it is :math:`\phi/(1+m)`:
+    the target must be m times as near as the other.
+
+    Parameters
+    ----------
+    psi, margin
+        The head.
+    between
+        :math:`\phi` in radians.
+
+    Raises
+    ------
+    ValueError
+        If the feature loses everywhere between the two proxies (an additive margin wider than the gap).
+    """
+
+    def lead(angle: float) -> float:
+        target, _ = psi_eta(psi, torch.tensor([angle], dtype=torch.float64), margin)
+        _, other = psi_eta(psi, torch.tensor([between - angle], dtype=torch.float64), margin)
+        return float(target - other)
+
+    if lead(0.0) <= 0:
+        raise ValueError(f"between: {psi} with margin {margin} leaves no room between proxies {between} rad apart")
+    return float(optimize.brentq(lead, 0.0, between, xtol=1e-10))
+
+
+# ------------------------------------------------------------------------------------------------------------ 3. the head
+
+
+def xavier_proxies(classes: int, dim: int, seed: int) -> Float[Tensor, "classes dim"]:
+    """First proxies, N(0, 2/(classes + dim)) as in the authors' code, from the run's own seed so that runs can be paired."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(classes, dim, generator=generator) * math.sqrt(2 / (classes + dim))
+
+
+class Head(nn.Module):
+    r"""The unified loss: class proxies, a margin, a cross-entropy.
+
+    .. math:: L = -\log \frac{e^{\rho\,\psi(\theta_y)}}{e^{\rho\,\psi(\theta_y)} + \sum_{i \ne y} e^{\rho\,\eta(\theta_i)}}
+
+    Parameters
+    ----------
+    dim, classes
+        Width of the embedding, number of classes.
+    config
+        Which head.
+    seed
+        Seed of the first proxies. A list makes one independent head a seed, along a leading dimension.
+    strict
+        Raise on inputs that cannot be right (see `margins.check_inputs`). Off, a diverged run yields NaN instead.
+
+    Attributes
+    ----------
+    calls
+        How often the head was called in training mode; it drives the growing margin. It is saved with the weights, so a resumed
+        run goes on with the margin it had. (In the authors' code the counter is not saved and restarts at 0.)
+
+    Examples
+    --------
+    >>> head = Head(8, 3, HeadConfig("v1", 1.5, scale=8.0), seed=0)
+    >>> loss = head(torch.ones(4, 8), torch.tensor([0, 1, 2, 0]))
+    >>> loss.shape
+    torch.Size([])
+    """
+
+    def __init__(self, dim: int, classes: int, config: HeadConfig, *, seed: int | Sequence[int], strict: bool = True):
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"classes: a classification head needs at least 2, found {classes}; check the class split")
+        self.config, self.strict = config, strict
+        several = not isinstance(seed, int)
+        first = [xavier_proxies(classes, dim, one) for one in (seed if several else [seed])]
+        self.proxies = nn.Parameter(torch.stack(first) if several else first[0])
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        if config.psi == "softmax":
+            self.bias = nn.Parameter(torch.zeros(self.proxies.shape[:-1]))
+
+    def margin(self) -> float | Tensor:
+        """The margin of the current call."""
+        config = self.config
+        if not config.growth_steps:
+            return config.margin
+        passed = torch.tensor(config.growth_steps, device=self.calls.device) < self.calls
+        return 1.0 + config.growth * passed.sum().to(self.proxies.dtype)
+
+    def logits(
+        self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*lead batch"]
+    ) -> Float[Tensor, "*lead batch classes"]:
+        r"""What cross-entropy sees: :math:`\rho\,\psi(\theta_y)` for the target, :math:`\rho\,\eta(\theta_i)` for the others."""
+        config = self.config
+        if config.psi == "softmax":
+            return margins.softmax_logits(embeddings, self.proxies, self.bias)
+        margins.make_unit_(self.proxies)
+        cosine = margins.cosines(embeddings, self.proxies)
+        psi, eta = angular_functions(config.psi, self.margin())
+        rho = config.scale if config.normalization == "HFN" else lengths(embeddings).unsqueeze(-1)
+        return rho * margins.margin_cosines(cosine, labels, psi, eta, detach=config.detach)
+
+    def forward(
+        self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*lead batch"]
+    ) -> Float[Tensor, "*lead"]:
+        """Loss, mean over the batch; one value for each leading index."""
+        config = self.config
+        if self.strict:
+            margins.check_inputs(embeddings, self.proxies, labels)
+        if self.training:
+            self.calls += 1
+        loss = margins.cross_entropy(self.logits(embeddings, labels), labels)
+        if config.psi == "softmax":
+            return loss
+        if config.loss_weight is not None:
+            loss = loss * (config.loss_weight / (1.0 if config.normalization == "NFN" else config.scale))
+        if config.normalization == "SFN":
+            loss = loss + config.norm_weight * (lengths(embeddings) - config.scale).abs().mean(-1)
+        if config.energy_weight:
+            loss = loss + config.energy_weight * margins.hyperspherical_energy(self.proxies, labels)
+        return loss
+
+
+def lengths(embeddings: Float[Tensor, "*lead batch dim"]) -> Float[Tensor, "*lead batch"]:
+    """Euclidean length of each embedding, in float32 or better."""
+    return (embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings).norm(dim=-1)
+
+
+def diagnose(
+    head: Head, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*lead batch"]
+) -> dict[str, Float[Tensor, "*lead"]]:
+    r"""What the margin does to one batch, without touching the run.
+
+    Returns
+    -------
+    dict
+        ``pull``: largest :math:`|\partial L_b/\partial c_{by}| / \rho` over the batch, at most 1 with detachment;
+        ``pull_p99``: its 99th percentile; ``target_angle``: mean angle to the own proxy (rad);
+        ``rival``: mean over the batch of the largest cosine with another class; ``length``: mean length of the embeddings.
+    """
+    if head.config.psi == "softmax":
+        raise ValueError("diagnose: the plain softmax head has no margin to look at")
+    proxies = functional.normalize(head.proxies.detach(), dim=-1)
+    cosine = margins.cosines(embeddings.detach(), proxies).requires_grad_()
+    index = labels.unsqueeze(-1)
+    with torch.enable_grad():
+        psi, eta = angular_functions(head.config.psi, head.margin())
+        size = lengths(embeddings.detach()).unsqueeze(-1)
+        rho = torch.full_like(size, head.config.scale) if head.config.normalization == "HFN" else size
+        logits = rho * margins.margin_cosines(cosine, labels, psi, eta, detach=head.config.detach)
+        total = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+        gradient = torch.autograd.grad(total, cosine)[0]
+    pull = (gradient.gather(-1, index) / rho).squeeze(-1).abs()
+    target = cosine.detach().gather(-1, index).squeeze(-1)
+    rival = cosine.detach().scatter(-1, index, -1.0).amax(-1)
+    return {
+        "pull": pull.amax(-1),
+        "pull_p99": pull.nan_to_num(math.inf).quantile(0.99, dim=-1),
+        "target_angle": torch.arccos(target.clamp(-1, 1)).mean(-1),
+        "rival": rival.mean(-1),
+        "length": size.squeeze(-1).mean(-1),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- 4. the network
+
+
+class Network(nn.Module):
+    """Pixels to embedding: linear layers with layer normalisation and ReLU, then one linear layer with nothing after it.
+
+    The paper's networks are SFNet-20/64 and IResNet-100 for 112 x 112 faces. This one is their stand-in for 8 x 8 images: like SFNet-20
+    it has no batch normalisation, so samples do not see each other and one process equals several.
+
+    Parameters
+    ----------
+    pixels, hidden, dim
+        Number of input values, widths of the hidden layers, width of the embedding.
+    seed
+        Seed of the first weights.
+    """
+
+    def __init__(self, pixels: int, hidden: Sequence[int], dim: int, *, seed: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        widths = (pixels, *hidden)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.LayerNorm(b) for b in hidden)
+        self.embed = nn.Linear(widths[-1], dim)
+        for layer in (*self.hidden, self.embed):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch dim"]:
+        """Embeddings, not normalised."""
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = functional.relu(norm(layer(x)))
+        return self.embed(x)
+
+
+# --------------------------------------------------------------------------------------------------------- 5. the training
+
+
+@dataclass(frozen=True)
+class Split:
+    """One open-set run: learn from some identities, be tested on others, with an own seed.
+
+    Parameters
+    ----------
+    train, test
+        Disjoint sets of identities.
+    seed
+        Seed of first weights, first proxies and batch order.
+    """
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise ValueError(
+                f"split: identities {both} are in train and in test; an open-set test needs unseen identities"
+            )
+        if len(self.train) < 2 or len(self.test) < 2:
+            raise ValueError(
+                f"split: needs at least 2 identities on each side, found {len(self.train)} and {len(self.test)}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the small network is trained; numbers of the published runs where the scale allows.
+
+    Parameters
+    ----------
+    hidden, dim
+        Widths of the network.
+    steps, batch_size
+        Length of a run; the published ones take 70,000 steps of 512.
+    learning_rate, momentum, weight_decay
+        Of plain SGD, on network and proxies alike.
+    decay_at, decay
+        The learning rate is multiplied by `decay` at these fractions of the run.
+    diagnose_every
+        Record `diagnose` every so many steps (0: never).
+    """
+
+    hidden: tuple[int, ...] = (64, 64)
+    dim: int = 16
+    steps: int = 200
+    batch_size: int = 64
+    learning_rate: float = 0.1  # published
+    momentum: float = 0.9  # published
+    weight_decay: float = 5e-4  # published
+    decay_at: tuple[float, ...] = (4 / 7, 6 / 7)  # published: 40,000 and 60,000 of 70,000
+    decay: float = 0.1  # published
+    diagnose_every: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Several runs of one configuration.
+
+    Parameters
+    ----------
+    network, head
+        Member i belongs to ``splits[i]``.
+    splits
+        One a member.
+    history
+        ``loss`` and what `diagnose` gives, each ``(steps, members)``.
+    """
+
+    network: Ensemble
+    head: Head
+    splits: tuple[Split, ...]
+    history: dict[str, Float[np.ndarray, "steps members"]]
+
+    @torch.no_grad()
+    def embed(self, images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "members n dim"]:
+        """Embeddings of the same images by every member."""
+        self.network.eval()
+        return self.network(images.flatten(1).to(self.head.proxies.device), shared=True).cpu()
+
+
+def random_splits(
+    identities: Int[Tensor, " n"], count: int, train_identities: int, *, rng: np.random.Generator, seeds: Sequence[int]
+) -> tuple[Split, ...]:
+    """Random divisions of the identities into learned and unseen ones.
+
+    Raises
+    ------
+    ValueError
+        If there are not at least two identities left for testing.
+    """
+    names = sorted(set(identities.tolist()))
+    if not 2 <= train_identities <= len(names) - 2:
+        raise ValueError(
+            f"train_identities: expected 2 to {len(names) - 2} of the {len(names)} identities, found {train_identities}"
+        )
+    orders = [rng.permutation(names).tolist() for _ in range(count)]
+    return tuple(
+        Split(tuple(sorted(order[:train_identities])), tuple(sorted(order[train_identities:])), seed)
+        for order, seed in zip(orders, seeds, strict=True)
+    )
+
+
+def _member_rows(data: LabelledImages, splits: Sequence[Split]) -> tuple[list[Tensor], Tensor]:
+    """For each member: rows of its training images, and the class number of every image (-1: not among its classes)."""
+    rows, classes = [], torch.full((len(splits), len(data)), -1)
+    for member, split in enumerate(splits):
+        for number, identity in enumerate(split.train):
+            classes[member, data.identities == identity] = number
+        found = classes[member].unique().tolist()
+        missing = [identity for number, identity in enumerate(split.train) if number not in found]
+        if missing:
+            raise ValueError(f"{data.name}: no images of the training identities {missing}")
+        rows.append(torch.nonzero(classes[member] >= 0).squeeze(1))
+    return rows, classes
+
+
+def build(pixels: int, splits: Sequence[Split], head: HeadConfig, train: TrainConfig) -> tuple[Ensemble, Head]:
+    """Networks and heads of all members as they are before training."""
+    sizes = {len(split.train) for split in splits}
+    if len(sizes) != 1:
+        raise ValueError(f"splits: all members must have as many training identities, found {sorted(sizes)}")
+    network = Ensemble([Network(pixels, train.hidden, train.dim, seed=split.seed) for split in splits])
+    seeds = [split.seed + 1 for split in splits]  # not the network's own numbers
+    return network, Head(train.dim, sizes.pop(), head, seed=seeds, strict=False)
+
+
+def fit(
+    fabric: lightning_fabric.Fabric,
+    data: LabelledImages,
+    splits: Sequence[Split],
+    head: HeadConfig,
+    train: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Train one member a split, all in one loop.
+
+    The members' losses are added and the optimiser works element by element, so every member goes the way it would go alone. A member
+    that diverges becomes NaN and leaves the others untouched.
+
+    Parameters
+    ----------
+    fabric
+        From `training.launch`.
+    data
+        Images of all identities.
+    splits
+        Which identities each member learns, and its seed.
+    head, train
+        What to train and how.
+    checkpoint
+        File to resume from and save to.
+    """
+    network, classifier = build(data.images[0].numel(), splits, head, train)
+    optimizer = torch.optim.SGD(
+        [*network.parameters(), *classifier.parameters()],
+        lr=train.learning_rate,
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+    )
+    milestones = [round(fraction * train.steps) for fraction in train.decay_at]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=train.decay)
+    run = training.Run(
+        fabric,
+        {"network": network, "head": classifier},
+        optimizer,
+        steps=train.steps,
+        schedule=schedule,
+        checkpoint=checkpoint,
+        allow_divergence=True,
+    )
+    images = data.images.flatten(1).to(fabric.device)
+    rows, classes = _member_rows(data, splits)
+    member = torch.arange(len(splits)).unsqueeze(1)
+    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    for step in run:
+        picked = torch.stack(
+            [
+                own[training.batch_indices(len(own), train.batch_size, step, seed=split.seed, **share)]
+                for own, split in zip(rows, splits, strict=True)
+            ]
+        )
+        labels = classes[member, picked].to(fabric.device)
+        embeddings = run.modules["network"](images[picked.to(fabric.device)])
+        losses = run.modules["head"](embeddings, labels)
+        extra = {}
+        if train.diagnose_every and step % train.diagnose_every == 0:
+            extra = diagnose(classifier, embeddings, labels)
+        run.update(losses.sum(), losses=losses, **extra)
+    history = run.history
+    history["loss"] = history.pop("losses")
+    return Trained(network, classifier, tuple(splits), history)
+
+
+def train_cached(
+    data: LabelledImages,
+    splits: Sequence[Split],
+    head: HeadConfig,
+    train: TrainConfig = TrainConfig(),
+    *,
+    device: str = "cpu",
+) -> Trained:
+    """`fit`, unless the same code, data, splits and configuration were trained before."""
+
+    def run(checkpoint: Path) -> dict[str, Any]:
+        done = fit(training.launch(device), data, splits, head, train, checkpoint=checkpoint)
+        history = {name: torch.from_numpy(values) for name, values in done.history.items()}
+        return {"network": done.network.state_dict(), "head": done.head.state_dict(), "history": history}
+
+    key = {
+        "data": data.fingerprint,
+        "splits": [dataclasses.asdict(split) for split in splits],
+        "head": dataclasses.asdict(head),
+        "train": dataclasses.asdict(train),
+    }
+    state = training.cached("sphereface_r", key, run, code=[Path(__file__)])
+    network, classifier = build(data.images[0].numel(), splits, head, train)
+    network.load_state_dict(state["network"])
+    classifier.load_state_dict(state["head"])
+    history = {name: values.numpy() for name, values in state["history"].items()}
+    return Trained(network, classifier, tuple(splits), history)

@@ -1,0 +1,1 @@
+"""Evaluation: matching, verification, retrieval, and the intervals around every number."""

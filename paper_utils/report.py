@@ -1,0 +1,72 @@
+"""``results/report.html``: the claims of all papers that were run, and every figure with where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from paper_utils import experiment, files, papers, plotting
+
+TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Claims and figures</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+  table { border-collapse: collapse; font-size: 0.9rem } td, th { text-align: left; vertical-align: top; padding: 0.4rem 0.7rem; border-bottom: 1px solid #ddd }
+  figure { margin: 1.5rem 0 } img { max-width: 100% } figcaption, .run { color: #555; font-size: 0.9rem }
+</style>
+<h1>Claims and figures</h1>
+<p>A claim is <em>reproduced</em> if the whole 95&nbsp;% interval lies on its side of the line that was drawn before measuring,
+<em>not reproduced</em> if it lies wholly on the other side, and <em>inconclusive</em> otherwise, or if its negative control shows the effect too.</p>
+{% for record in records %}
+<h2>{{ record.paper }} {{ record.title }}</h2>
+<p class="run">{{ record.profile }} profile, seed {{ record.seed }}, data {{ record.data }}, {{ record.seconds|round|int }} s on {{ record.environment.device }},
+  commit {{ record.environment.commit }}, torch {{ record.environment.packages.torch }}</p>
+<table>
+<tr>{% for name in record.rows[0] %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in record.rows %}
+<tr>{% for cell in row.values() %}<td style="{{ looks.get(cell, ('', ''))[1] }}">{{ looks.get(cell, (cell, ''))[0] }}</td>{% endfor %}</tr>
+{% endfor %}
+</table>
+{% for figure in record.figures %}
+<figure><img src="../{{ figure.file }}" alt="{{ figure.caption }}">
+<figcaption>{{ figure.caption }} <br>Drawn by notebooks/{{ record.notebook }}, execution {{ figure.cell }},
+with profile={{ record.profile }}, seed={{ record.seed }}, data={{ record.data }}.</figcaption></figure>
+{% endfor %}
+{% endfor %}
+</html>
+"""
+)
+
+
+def write(root: Path) -> list[str]:
+    """Write the report of all results under ``root/results``.
+
+    Parameters
+    ----------
+    root
+        Folder that holds ``results/`` and ``figures/``.
+
+    Returns
+    -------
+    list of str
+        Messages about results files that cannot be read; they are left as they are and left out.
+    """
+    records: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    for paper in papers.PAPERS.values():
+        path = root / "results" / f"{paper.number}.json"
+        if not path.exists():
+            continue
+        try:
+            record = experiment.load_results(path)
+        except experiment.ResultsError as error:
+            unreadable.append(str(error))
+            continue
+        records.append({**record, "rows": experiment.claim_rows(record["claims"]), "notebook": f"{paper.name}.ipynb"})
+    files.write_text(root / "results" / "report.html", TEMPLATE.render(records=records, looks=plotting.VERDICT_LOOK))
+    return unreadable

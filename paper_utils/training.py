@@ -1,0 +1,421 @@
+"""Explicit training loops on Lightning Fabric: device, precision, several processes, checkpoints, exact resume, history.
+
+A method writes its loop as ``for step in run: ...; run.update(loss)``. `Run` takes care of everything around the step: it begins
+where the last checkpoint ended, saves atomically, and a killed and resumed run ends bit for bit like an uninterrupted one on the CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from paper_utils import files, provenance
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed")
+QUIET_VARIABLE = "PAPER_UTILS_QUIET"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or cached state that cannot be used."""
+
+
+class DivergedError(RuntimeError):
+    """A training loss that is NaN or infinite."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; ``"auto"`` takes cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the device is not there; the message lists the valid names.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}; valid: {', '.join(DEVICES)}")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(candidate for candidate, there in present.items() if there)
+    if not present[name]:
+        there = ", ".join(candidate for candidate, found in present.items() if found)
+        raise ValueError(
+            f"device {name!r} was asked for, but torch {torch.__version__} finds none here; present: {there}"
+        )
+    return torch.device(name)
+
+
+def launch(
+    device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1
+) -> lightning_fabric.Fabric:
+    """A launched Fabric: one process by itself, or one rank of those that torchrun started.
+
+    Parameters
+    ----------
+    device
+        See `choose_device`.
+    precision
+        ``"32-true"`` or ``"bf16-mixed"``.
+    devices, nodes
+        Processes a machine and machines; more than one process in all needs torchrun.
+
+    Raises
+    ------
+    ValueError
+        For an unknown device or precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}")
+    several = devices * nodes > 1
+    if several and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"{devices * nodes} processes were asked for; start them with `torchrun --nproc-per-node {devices} -m paper_utils.train ...`"
+        )
+    accelerator = choose_device(device).type
+    # Heads keep part of their parameters unused in some variants, so unused ones are looked for; static graphs are not assumed.
+    strategy = DDPStrategy(process_group_backend="nccl" if accelerator == "cuda" else "gloo") if several else "auto"
+    fabric = lightning_fabric.Fabric(
+        accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes, precision=precision
+    )
+    fabric.launch()
+    return fabric
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
+
+
+def batch_indices(
+    n: int, batch_size: int, step: int, *, seed: int, rank: int = 0, world_size: int = 1
+) -> Int[Tensor, " rows"]:
+    """Rows of the training set that make up one step's batch: a pure function of seed and step, so resuming needs no sampler state.
+
+    The stream is one random permutation after another, cut into batches; every row appears once before any appears twice.
+
+    Parameters
+    ----------
+    n, batch_size
+        Size of the training set and of the batch over all processes.
+    step
+        Step number from 0.
+    seed
+        Seed of the order.
+    rank, world_size
+        This process takes every ``world_size``-th row of the batch, from ``rank`` on.
+
+    Raises
+    ------
+    ValueError
+        If the set is empty, or the batch does not split evenly over the processes (means of unequal parts would not average to the mean).
+    """
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"batch_indices needs n >= 1 and batch_size >= 1, found n={n}, batch_size={batch_size}")
+    if batch_size % world_size:
+        raise ValueError(
+            f"a batch of {batch_size} does not split evenly over {world_size} processes; choose a multiple"
+        )
+    first, rows = step * batch_size, []
+    while sum(map(len, rows)) < batch_size:
+        begin = first + sum(map(len, rows))
+        epoch, offset = divmod(begin, n)
+        rows.append(_permutation(n, seed, epoch)[offset : offset + first + batch_size - begin])
+    return torch.cat(rows)[rank::world_size]
+
+
+class Run:
+    """A training run: iterate over it for the step numbers, call `update` once a step.
+
+    Parameters
+    ----------
+    fabric
+        From `launch`.
+    modules
+        Named modules with parameters. Call them through ``run.modules[name]``, which carry precision and several processes.
+    optimizer
+        Over the parameters of `modules`.
+    steps
+        Total number of steps.
+    schedule
+        Learning-rate schedule, stepped once a step.
+    clip_norm
+        Largest norm of the gradient over all parameters.
+    checkpoint
+        File to resume from and to save to. ``None``: neither.
+    every_steps, every_seconds
+        Save after that many steps, or that much time, whichever comes first. ``None``: not for that reason.
+    identity
+        Text that must agree between a checkpoint and the run that resumes it (a config hash).
+    generators
+        Random generators that the steps draw from; their states are saved.
+    allow_divergence
+        If false, a loss that is not finite raises `DivergedError`.
+
+    Examples
+    --------
+    >>> fabric = launch("cpu")
+    >>> line = torch.nn.Linear(1, 1)
+    >>> run = Run(fabric, {"line": line}, torch.optim.SGD(line.parameters(), lr=0.1), steps=200)
+    >>> x = torch.linspace(-1, 1, 16).unsqueeze(1)
+    >>> for step in run:
+    ...     run.update(((run.modules["line"](x) - 3 * x - 1) ** 2).mean())
+    >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+    (3.0, 1.0)
+    """
+
+    def __init__(
+        self,
+        fabric: lightning_fabric.Fabric,
+        modules: dict[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        *,
+        steps: int,
+        schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+        clip_norm: float | None = None,
+        checkpoint: Path | None = None,
+        every_steps: int | None = None,
+        every_seconds: float | None = 60.0,
+        identity: str = "",
+        generators: dict[str, torch.Generator] | None = None,
+        allow_divergence: bool = False,
+    ) -> None:
+        self.fabric, self.steps, self.schedule, self.clip_norm = fabric, steps, schedule, clip_norm
+        self.checkpoint = Path(checkpoint) if checkpoint else None
+        self.every_steps, self.every_seconds = every_steps, every_seconds
+        self.identity, self.generators, self.allow_divergence = identity, generators or {}, allow_divergence
+        self.modules = {name: fabric.setup_module(module) for name, module in modules.items()}
+        self.optimizer = fabric.setup_optimizers(optimizer)
+        self._raw_optimizer = optimizer
+        self._log: dict[str, list[Tensor]] = {}
+        self.step = 0
+        if self.checkpoint and self.checkpoint.exists():
+            self._restore()
+
+    def __iter__(self) -> Iterator[int]:
+        """Step numbers from where the checkpoint ended; saves between steps, and at the end."""
+        for module in self.modules.values():
+            module.train()
+        began = saved_at = time.monotonic()
+        with progress(self.steps, self.step) as bar:
+            while self.step < self.steps:
+                before = self.step
+                yield self.step
+                if self.step != before + 1:
+                    raise RuntimeError(
+                        f"run.update(loss) must be called exactly once a step; at step {before} it was called {self.step - before} times"
+                    )
+                bar.update()
+                if self._is_due(saved_at):
+                    self.save()
+                    saved_at = time.monotonic()
+        if self.checkpoint and time.monotonic() > began:
+            self.save()
+
+    def update(self, loss: Float[Tensor, ""], **logged: Tensor | float) -> None:
+        """One optimiser step: backward, clip, step, schedule; `loss` and `logged` go to the history.
+
+        Parameters
+        ----------
+        loss
+            Mean over this process's part of the batch.
+        logged
+            Further values to keep a step, scalars or tensors of a fixed shape.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is not finite and divergence is not allowed.
+        """
+        if not self.allow_divergence and self.fabric.device.type == "cpu" and not torch.isfinite(loss).all():
+            raise DivergedError(
+                f"the loss at step {self.step} is {loss.item()}; lower the learning rate, clip the gradient, or look for bad input"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        if self.clip_norm is not None:
+            any_module = next(iter(self.modules.values()))
+            self.fabric.clip_gradients(any_module, self.optimizer, max_norm=self.clip_norm)
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        for name, value in {"loss": loss, **logged}.items():
+            value = torch.as_tensor(value, device=self.fabric.device).detach()
+            if self.fabric.world_size > 1:
+                value = self.fabric.all_reduce(value.clone(), reduce_op="mean")
+            self._log.setdefault(name, []).append(value)
+        self.step += 1
+
+    @property
+    def history(self) -> dict[str, Float[np.ndarray, "steps ..."]]:
+        """Everything logged so far, one row a step, the steps before a resume included."""
+        return {name: torch.stack(values).float().cpu().numpy() for name, values in self._log.items()}
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.checkpoint is None:
+            raise ValueError("this run has no checkpoint file; give `checkpoint=` to Run")
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self._raw_optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else {},
+            "history": {name: torch.stack(values).cpu() for name, values in self._log.items()},
+            "random": self._random_states(),
+        }
+        # One rank writes. The name of the temporary file is the same on all, since Fabric's save is a collective call.
+        temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.part")
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.fabric.save(temporary, state)
+        if self.fabric.is_global_zero:
+            os.replace(temporary, self.checkpoint)
+        self.fabric.barrier()
+
+    def _is_due(self, saved_at: float) -> bool:
+        if self.checkpoint is None or self.step >= self.steps:
+            return False
+        if self.every_steps and self.step % self.every_steps == 0:
+            return True
+        if not self.every_seconds:
+            return False
+        due = time.monotonic() - saved_at > self.every_seconds
+        if self.fabric.world_size == 1:
+            return due
+        # Clocks of ranks differ and saving is collective, so rank 0 decides; it is asked seldom because asking synchronises.
+        return self.step % 16 == 0 and bool(self.fabric.broadcast(due))
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """States of all random sources, stacked over processes."""
+        states = {
+            "torch": torch.get_rng_state(),
+            **{f"generator.{name}": g.get_state() for name, g in self.generators.items()},
+        }
+        if self.fabric.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        if self.fabric.world_size == 1:
+            return {name: state.unsqueeze(0) for name, state in states.items()}
+        return {name: self.fabric.all_gather(state.to(self.fabric.device)).cpu() for name, state in states.items()}
+
+    def _restore(self) -> None:
+        state = load_state(
+            self.checkpoint, {"identity", "step", "modules", "optimizer", "schedule", "history", "random"}
+        )
+        if state["identity"] != self.identity:
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} belongs to another run (identity {state['identity']!r}, this run {self.identity!r}); "
+                "give this run another file, or delete that one"
+            )
+        if state["step"] > self.steps:
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} is at step {state['step']}, this run ends at {self.steps}; delete it or ask for more steps"
+            )
+        if set(state["modules"]) != set(self.modules):
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} holds modules {sorted(state['modules'])}, this run has {sorted(self.modules)}"
+            )
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        self._raw_optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        self._log = {name: list(values.to(self.fabric.device)) for name, values in state["history"].items()}
+        self._restore_random(state["random"])
+
+    def _restore_random(self, states: dict[str, Tensor]) -> None:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        if len(states["torch"]) != world:
+            warnings.warn(
+                f"checkpoint {self.checkpoint} was written by {len(states['torch'])} processes and is resumed by {world}: "
+                "weights, optimizer and data order go on exactly, random states (dropout, sampling) start anew",
+                stacklevel=2,
+            )
+            return
+        torch.set_rng_state(states["torch"][rank])
+        for name, generator in self.generators.items():
+            generator.set_state(states[f"generator.{name}"][rank])
+        if self.fabric.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"][rank], self.fabric.device)
+
+
+def load_state(path: Path, keys: set[str]) -> dict[str, Any]:
+    """Read a checkpoint or cached state without unpickling code, and check that it holds `keys`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is truncated, is no checkpoint, or lacks a key.
+    """
+    remedy = "delete it to start that training anew"
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise CheckpointError(
+            f"checkpoint {path} ({size} bytes) cannot be read, it is truncated or not a checkpoint ({type(error).__name__}); {remedy}"
+        ) from error
+    missing = sorted(keys - set(state)) if isinstance(state, dict) else sorted(keys)
+    if missing:
+        raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}; {remedy}")
+    return state
+
+
+def cached(
+    name: str, key: dict[str, Any], train: Callable[[Path], dict[str, Any]], *, code: list[Path]
+) -> dict[str, Any]:
+    """A trained state from ``.cache/``, or from `train` if it is not there yet.
+
+    Parameters
+    ----------
+    name
+        Folder under ``.cache/``, such as the method's name.
+    key
+        Plain values that the result depends on: config, data fingerprint, seed.
+    train
+        Called with the path of a checkpoint to resume from and save to; returns tensors and plain values by name.
+    code
+        Source files that the result depends on; files that they import from this package are added.
+
+    Returns
+    -------
+    dict
+        What `train` returned.
+
+    Raises
+    ------
+    CheckpointError
+        If the cached file cannot be read.
+    """
+    sources = set(code).union(*(provenance.imported_sources(Path(path).read_text(encoding="utf-8")) for path in code))
+    digest = provenance.key_hash({"key": key, "code": provenance.source_hash(sources), "torch": torch.__version__})
+    folder = files.output_root() / ".cache" / name
+    finished, unfinished = folder / f"{digest}.pt", folder / f"{digest}.checkpoint.pt"
+    if finished.exists():
+        return load_state(finished, {"state"})["state"]
+    state = train(unfinished)
+    with files.atomic_path(finished) as temporary:
+        torch.save({"state": state}, temporary)
+    unfinished.unlink(missing_ok=True)
+    return state
+
+
+def progress(total: int, initial: int = 0) -> tqdm:
+    """A progress bar for people: shown on a terminal and in a live notebook, silent in headless runs and under CI."""
+    headless = bool(os.environ.get("CI") or os.environ.get(QUIET_VARIABLE))
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, initial=initial, unit="step", leave=False, disable=headless or not live)
