@@ -13,7 +13,6 @@ import platform
 import subprocess
 import time
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -27,19 +26,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
-from paper_utils import files, papers, plotting, training
+from paper_utils import devices, files, papers, plotting, results
 from paper_utils.metrics.statistics import Estimate, mean_t_interval
 
 Choice = TypeVar("Choice")
 Direction = Literal["above", "below", "within"]
 Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
-MEASURED, CONTROL, CONTROL_VERDICT = "measured [95 %]", "control [95 %]", "control's verdict"
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "lightning-fabric", "matplotlib")
-
-
-class ResultsError(RuntimeError):
-    """A results file that cannot be read or lacks what it must hold."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +255,7 @@ class Experiment:
     def claims_table(self) -> Styler:
         """All verdicts as a table."""
         return plotting.claims_styler(
-            claim_rows([v.as_record() for v in self._verdicts.values()]),
+            results.claim_rows([v.as_record() for v in self._verdicts.values()]),
             f"Paper {self.paper.number}: verdicts ({self.profile} profile)",
         )
 
@@ -375,46 +369,7 @@ def start(
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
     plotting.use_style()
-    return Experiment(paper, profile, int(seed), chosen, root, training.choose_device(device))
-
-
-def claim_rows(records: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """Claim records of a results file as rows of the claims table, every number with its interval."""
-    return [
-        {
-            "id": record["id"],
-            "claim": record["statement"],
-            "the paper": record["paper_value"],
-            MEASURED: _with_interval(record, record["unit"]),
-            "verdict": record["verdict"],
-            "because": record["reason"],
-            CONTROL: _with_interval(record["control"], record["unit"]) if record["control"] else "-",
-            CONTROL_VERDICT: record["control"]["verdict"] if record["control"] else "-",
-        }
-        for record in records
-    ]
-
-
-def load_results(path: Path) -> dict[str, Any]:
-    """Read a results file and check that it holds what one must.
-
-    Raises
-    ------
-    ResultsError
-        If the file is missing, is not JSON (truncated, say), or lacks a key; the message says how to make it anew.
-    """
-    remedy = f"run `make reproduce PAPER={Path(path).stem} FORCE=1` to make it anew"
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultsError(f"results file {path} cannot be read ({error.strerror}); {remedy}") from error
-    except ValueError as error:
-        raise ResultsError(f"results file {path} is not valid JSON ({error}); {remedy}") from error
-    required = {"paper", "title", "profile", "seed", "data", "seconds", "environment", "claims", "tables", "figures"}
-    missing = sorted(required - set(record)) if isinstance(record, dict) else sorted(required)
-    if missing:
-        raise ResultsError(f"results file {path} lacks {', '.join(missing)}; {remedy}")
-    return record
+    return Experiment(paper, profile, int(seed), chosen, root, devices.choose_device(device))
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -447,12 +402,6 @@ def _git_commit() -> str:
 
 def _as_estimate(measured: Estimate | ArrayLike) -> Estimate:
     return measured if isinstance(measured, Estimate) else mean_t_interval(measured)
-
-
-def _with_interval(record: dict[str, Any], unit: str) -> str:
-    low, high = record["ci95"]
-    interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
-    return f"{record['measured']:.3g}{interval} {unit}".rstrip()
 
 
 def _stable_line(verdict: Verdict) -> str:

@@ -21,7 +21,6 @@ ENGINE = "reporting"
 ERROR_LINES = 6
 
 
-
 def report(**event: Any) -> None:
     """One event to the parent process."""
     sys.stdout.write(json.dumps(event) + "\n")
@@ -56,7 +55,9 @@ class ReportingEngine(NBClientEngine):
 
 def _die_with_parent() -> None:
     # The parent holds the other end of standard input: its end means that the parent is gone, however it went.
-    sys.stdin.buffer.read()
+    # (Read from the descriptor: a thread that waits in sys.stdin's own lock would abort the interpreter at its end.)
+    while os.read(0, 1):
+        pass
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -81,6 +82,7 @@ def main(notebook: str, output: str, folder: str, parameters: str) -> int:
             parameters=json.loads(parameters),
             engine_name=ENGINE,
             kernel_name="python3",
+            language="python",
             progress_bar=False,
             cwd=folder,
         )

@@ -15,18 +15,13 @@ from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from scipy import stats
 
+from paper_utils import results
+
 # Okabe and Ito (2008), "Color Universal Design": told apart under the common colour-vision deficiencies.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 # Perceptually uniform maps: one for magnitudes, one for signed values around zero.
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
-
-# Verdicts differ in symbol and in lightness, not in hue alone.
-VERDICT_LOOK = {
-    "reproduced": ("✔ reproduced", "background-color: #d3ecdf; color: #003d2b"),
-    "not reproduced": ("✘ not reproduced", "background-color: #f6d9c7; color: #5c2400"),
-    "inconclusive": ("○ inconclusive", "background-color: #e6e6e6; color: #333333"),
-}
 
 
 def use_style() -> None:
@@ -126,14 +121,14 @@ def claims_styler(rows: list[dict[str, str]], caption: str) -> Styler:
     table = pd.DataFrame(rows)
 
     def look(cell: object) -> str:
-        return VERDICT_LOOK.get(str(cell), ("", ""))[1]
+        return results.VERDICT_LOOK.get(str(cell), ("", ""))[1]
 
     return (
         table.style.hide(axis="index")
         .set_uuid(f"claims-{len(table)}")
         .set_caption(caption)
         .map(look)
-        .format(lambda cell: VERDICT_LOOK.get(str(cell), (str(cell), ""))[0])
+        .format(lambda cell: results.VERDICT_LOOK.get(str(cell), (str(cell), ""))[0])
         .set_properties(**{"text-align": "left", "vertical-align": "top", "max-width": "34em", "white-space": "normal"})
         .set_table_styles(
             [

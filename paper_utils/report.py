@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from paper_utils import experiment, files, papers, plotting
+from paper_utils import files, papers, results
 
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     """<!doctype html>
@@ -63,10 +63,10 @@ def write(root: Path) -> list[str]:
         if not path.exists():
             continue
         try:
-            record = experiment.load_results(path)
-        except experiment.ResultsError as error:
+            record = results.load_results(path)
+        except results.ResultsError as error:
             unreadable.append(str(error))
             continue
-        records.append({**record, "rows": experiment.claim_rows(record["claims"]), "notebook": f"{paper.name}.ipynb"})
-    files.write_text(root / "results" / "report.html", TEMPLATE.render(records=records, looks=plotting.VERDICT_LOOK))
+        records.append({**record, "rows": results.claim_rows(record["claims"]), "notebook": f"{paper.name}.ipynb"})
+    files.write_text(root / "results" / "report.html", TEMPLATE.render(records=records, looks=results.VERDICT_LOOK))
     return unreadable

@@ -27,7 +27,7 @@ import nbformat
 import psutil
 from tqdm import tqdm
 
-from paper_utils import experiment, files, papers, provenance, report
+from paper_utils import devices, files, papers, provenance, report, results
 
 HEARTBEAT_SECONDS = 15.0
 GRACE_SECONDS = 5.0
@@ -84,7 +84,7 @@ class Job:
         return root / "build" / "smoke" if self.parameters["profile"] == "smoke" else root
 
     @property
-    def results(self) -> Path:
+    def results_file(self) -> Path:
         return self.output_root / "results" / f"{self.paper.number}.json"
 
 
@@ -111,10 +111,9 @@ def is_current(job: Job) -> bool:
     """Whether the last success of this notebook had the same key and all its outputs still stand."""
     try:
         stamp = json.loads(job.stamp.read_text())
-        results = experiment.load_results(job.results)
-    except (OSError, ValueError, experiment.ResultsError):
+        figures = [job.output_root / entry["file"] for entry in results.load_results(job.results_file)["figures"]]
+    except (OSError, ValueError, results.ResultsError):
         return False
-    figures = [job.output_root / entry["file"] for entry in results["figures"]]
     return stamp.get("key") == job.key and all(path.exists() for path in (job.executed_copy, *figures))
 
 
@@ -129,7 +128,7 @@ def make_jobs(arguments: argparse.Namespace, folder: Path) -> list[Job]:
     papers.check_profile(arguments.profile)
     if arguments.seed < 0:
         raise ValueError(f"SEED must be at least 0, found {arguments.seed}")
-    experiment.training.choose_device(arguments.device)
+    devices.check_name(arguments.device)
     asked = [part for part in arguments.paper.split(",") if part.strip()]
     chosen = [papers.find(part) for part in asked] if asked else [p for p in papers.PAPERS.values() if p.ready]
     jobs = []
@@ -273,8 +272,8 @@ class Runner:
     @staticmethod
     def _check_results(job: Job) -> dict[str, Any] | None:
         try:
-            experiment.load_results(job.results)
-        except experiment.ResultsError as error:
+            results.load_results(job.results_file)
+        except results.ResultsError as error:
             return {"kind": "results", "error": [str(error)]}
         return None
 
@@ -297,7 +296,7 @@ class Runner:
     def _remove_leftovers(job: Job) -> None:
         """Remove what a killed process may have left half-written."""
         job.running_copy.unlink(missing_ok=True)
-        for folder in (job.output_root / "figures" / job.name, job.results.parent):
+        for folder in (job.output_root / "figures" / job.name, job.results_file.parent):
             for path in folder.glob(".*.part*"):
                 path.unlink(missing_ok=True)
 
@@ -323,13 +322,11 @@ def print_claims(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         head = f"{record['profile']} profile, seed {record['seed']}, data {record['data']}, {record['seconds']:.0f} s"
         print(f"\n{record['paper']}  {record['title']}\n    {head}")
-        for row in experiment.claim_rows(record["claims"]):
+        for row in results.claim_rows(record["claims"]):
             control = (
-                f"control: {row[experiment.CONTROL_VERDICT]}"
-                if row[experiment.CONTROL_VERDICT] != "-"
-                else "no control"
+                f"control: {row[results.CONTROL_VERDICT]}" if row[results.CONTROL_VERDICT] != "-" else "no control"
             )
-            print(f"    {row['id']:<5} {row['verdict']:<15} {row[experiment.MEASURED]:<44} {control}")
+            print(f"    {row['id']:<5} {row['verdict']:<15} {row[results.MEASURED]:<44} {control}")
             print(textwrap.fill(row["claim"], width, initial_indent=" " * 10, subsequent_indent=" " * 10))
 
 
@@ -388,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted: running notebooks and their kernels were ended, finished ones are kept", file=sys.stderr)
         return 130
     succeeded = [job for job in jobs if job.failure is None]
-    print_claims([experiment.load_results(job.results) for job in succeeded])
+    print_claims([results.load_results(job.results_file) for job in succeeded])
     unreadable = report.write(jobs[0].output_root)
     print_failures(jobs)
     for message in unreadable:

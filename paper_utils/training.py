@@ -24,9 +24,8 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from paper_utils import files, provenance
+from paper_utils import devices, files, provenance
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed")
 QUIET_VARIABLE = "PAPER_UTILS_QUIET"
 
@@ -39,39 +38,18 @@ class DivergedError(RuntimeError):
     """A training loss that is NaN or infinite."""
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; ``"auto"`` takes cuda, then mps, then cpu.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the device is not there; the message lists the valid names.
-    """
-    if name not in DEVICES:
-        raise ValueError(f"unknown device {name!r}; valid: {', '.join(DEVICES)}")
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(candidate for candidate, there in present.items() if there)
-    if not present[name]:
-        there = ", ".join(candidate for candidate, found in present.items() if found)
-        raise ValueError(
-            f"device {name!r} was asked for, but torch {torch.__version__} finds none here; present: {there}"
-        )
-    return torch.device(name)
-
-
 def launch(
-    device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1
+    device: str = "auto", precision: str = "32-true", processes: int = 1, nodes: int = 1
 ) -> lightning_fabric.Fabric:
     """A launched Fabric: one process by itself, or one rank of those that torchrun started.
 
     Parameters
     ----------
     device
-        See `choose_device`.
+        See `devices.choose_device`.
     precision
         ``"32-true"`` or ``"bf16-mixed"``.
-    devices, nodes
+    processes, nodes
         Processes a machine and machines; more than one process in all needs torchrun.
 
     Raises
@@ -81,16 +59,16 @@ def launch(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}")
-    several = devices * nodes > 1
+    several = processes * nodes > 1
     if several and "LOCAL_RANK" not in os.environ:
         raise ValueError(
-            f"{devices * nodes} processes were asked for; start them with `torchrun --nproc-per-node {devices} -m paper_utils.train ...`"
+            f"{processes * nodes} processes were asked for; start them with `torchrun --nproc-per-node {processes} -m paper_utils.train ...`"
         )
-    accelerator = choose_device(device).type
+    accelerator = devices.choose_device(device).type
     # Heads keep part of their parameters unused in some variants, so unused ones are looked for; static graphs are not assumed.
     strategy = DDPStrategy(process_group_backend="nccl" if accelerator == "cuda" else "gloo") if several else "auto"
     fabric = lightning_fabric.Fabric(
-        accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes, precision=precision
+        accelerator=accelerator, strategy=strategy, devices=processes, num_nodes=nodes, precision=precision
     )
     fabric.launch()
     return fabric

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_utils import experiment, report
+from paper_utils import experiment, report, results
 from paper_utils.experiment import Claim
 from paper_utils.metrics.statistics import Estimate, exact
 
@@ -96,12 +96,24 @@ def test_finish_refuses_open_claims_and_writes_all_keys(run, tmp_path):
     fig, _ = plt.subplots()
     run.save_figure(fig, "a_figure", "What it shows.")
     assert run.finish() == "T1: reproduced (control: inconclusive)"
-    record = experiment.load_results(tmp_path / "results" / "01.json")
+    record = results.load_results(tmp_path / "results" / "01.json")
     assert set(record) == {
         "paper", "title", "profile", "seed", "data", "seconds", "environment", "claims", "tables", "figures",
     }  # fmt: skip
     stored = record["claims"][0]
-    assert {"id", "statement", "paper_value", "measured", "ci95", "unit", "n", "rule", "verdict", "reason", "control"} <= set(stored)
+    assert {
+        "id",
+        "statement",
+        "paper_value",
+        "measured",
+        "ci95",
+        "unit",
+        "n",
+        "rule",
+        "verdict",
+        "reason",
+        "control",
+    } <= set(stored)
     assert {"statement", "measured", "ci95", "verdict"} <= set(stored["control"])
     assert stored["ci95"] == [1, 2]
     assert (tmp_path / record["figures"][0]["file"]).exists()
@@ -155,8 +167,8 @@ def test_a_corrupt_results_file_is_named_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "results" / "01.json"
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(experiment.ResultsError, match=r"01\.json.*make reproduce PAPER=01 FORCE=1"):
-        experiment.load_results(path)
+    with pytest.raises(results.ResultsError, match=r"01\.json.*make reproduce PAPER=01 FORCE=1"):
+        results.load_results(path)
     assert len(report.write(tmp_path)) == 1
     assert path.read_text() == content
 
@@ -169,7 +181,13 @@ def test_report_shows_claims_and_where_figures_come_from(run, tmp_path):
     run.finish()
     assert report.write(tmp_path) == []
     html = (tmp_path / "results" / "report.html").read_text()
-    for expected in ("it has an effect", "✔ reproduced", "What &lt;it&gt; shows.", "01_covariate_matching.ipynb", "seed=0"):
+    for expected in (
+        "it has an effect",
+        "✔ reproduced",
+        "What &lt;it&gt; shows.",
+        "01_covariate_matching.ipynb",
+        "seed=0",
+    ):
         assert expected in html
 
 

@@ -74,7 +74,6 @@ def test_success_then_skip_then_only_what_changed(project):
 
     write_notebook(project, OTHER, FRAME.format(number="06"), "1 + 1")
     (project / "figures" / NAME / "empty.png").unlink()
-    (project / "build" / f"{OTHER}.ipynb").touch()
     third = reproduce(project)
     assert third.returncode == 0
     assert "skipped" not in third.stdout
@@ -96,8 +95,14 @@ def test_what_a_result_depends_on_makes_it_run_again(project):
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("values = []\nvalues[3]", ["exception in code cell 2 of 3", "| values = []", "IndexError: list index out of range"]),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", ["dead kernel in code cell 2 of 3", "out of memory"]),
+        (
+            "values = []\nvalues[3]",
+            ["exception in code cell 2 of 3", "| values = []", "IndexError: list index out of range"],
+        ),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+            ["dead kernel in code cell 2 of 3", "out of memory"],
+        ),
         ("import time\ntime.sleep(600)", ["time-out in code cell 2 of 3", "not finished after 12 s"]),
         (
             "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(600)",
@@ -141,7 +146,9 @@ def test_a_notebook_that_writes_no_results_has_failed(project):
     assert "cannot be read" in done.stdout
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "terminate", "kill -9"])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "terminate", "kill -9"]
+)
 def test_an_interrupt_leaves_no_kernel_and_no_half_written_file(project, sent):
     write_notebook(project, NAME, "open('started', 'w').close()", "import time\ntime.sleep(600)")
     command = [sys.executable, "-m", "paper_utils.reproduce", "--paper", "01"]

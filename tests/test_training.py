@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_utils import training
+from paper_utils import devices, training
 
 SCRIPT = Path(__file__).with_name("training_script.py")
 
@@ -133,12 +133,15 @@ def test_a_checkpoint_that_holds_code_is_not_executed(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_unless_allowed():
     run = small_run()
-    with pytest.raises(training.DivergedError, match="the loss at step 0 is nan"):
+
+    def train_on_nan(run):
         for _ in run:
             run.update(run.modules["net"](torch.full((1, 2), float("nan"))).mean())
+
+    with pytest.raises(training.DivergedError, match="the loss at step 0 is nan"):
+        train_on_nan(run)
     run = small_run(allow_divergence=True)
-    for _ in run:
-        run.update(run.modules["net"](torch.full((1, 2), float("nan"))).mean())
+    train_on_nan(run)
     assert len(run.history["loss"]) == 10
 
 
@@ -147,7 +150,7 @@ def test_forgetting_to_update_is_an_error():
         list(small_run())
 
 
-def test_cached_trains_once_a_key_and_again_when_it_changes(tmp_path):
+def test_cached_trains_once_a_key_and_again_when_it_changes():
     calls = []
 
     def train_once(checkpoint):
@@ -176,26 +179,28 @@ def test_damaged_cache_is_named(tmp_path):
 
 def test_unknown_device_and_precision_list_the_valid_ones():
     with pytest.raises(ValueError, match="unknown device 'tpu'; valid: auto, cpu, cuda, mps"):
-        training.choose_device("tpu")
+        devices.choose_device("tpu")
     with pytest.raises(ValueError, match="unknown precision '8'; valid: 32-true, bf16-mixed"):
         training.launch("cpu", precision="8")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
 def test_a_missing_device_is_named():
-    with pytest.raises(ValueError, match="device 'cuda' was asked for.*present: cpu"):
-        training.choose_device("cuda")
+    with pytest.raises(ValueError, match=r"device 'cuda' was asked for.*present: cpu"):
+        devices.choose_device("cuda")
 
 
 def test_several_processes_need_torchrun(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(ValueError, match="start them with `torchrun --nproc-per-node 2"):
-        training.launch("cpu", devices=2)
+        training.launch("cpu", processes=2)
 
 
 def test_bf16_mixed_trains_on_the_cpu():
     net = torch.nn.Linear(4, 1)
-    run = training.Run(training.launch("cpu", "bf16-mixed"), {"net": net}, torch.optim.SGD(net.parameters(), lr=0.1), steps=50)
+    run = training.Run(
+        training.launch("cpu", "bf16-mixed"), {"net": net}, torch.optim.SGD(net.parameters(), lr=0.1), steps=50
+    )
     x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     for _ in run:
         out = run.modules["net"](x)

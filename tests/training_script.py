@@ -21,11 +21,16 @@ def main(folder: Path, kill_at: int = -1) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    fabric = training.launch("cpu", devices=processes)
+    fabric = training.launch("cpu", processes=processes)
     inputs = torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(1))
     targets = inputs.square().sum(1, keepdim=True)
     # Dropout and an explicit generator: both random states must survive, unless the batch is split over processes.
-    net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Dropout(0.2 if processes == 1 and kill_at != -2 else 0.0), torch.nn.Linear(16, 1))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 16),
+        torch.nn.Tanh(),
+        torch.nn.Dropout(0.2 if processes == 1 and kill_at != -2 else 0.0),
+        torch.nn.Linear(16, 1),
+    )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [60, 90])
     noise = torch.Generator().manual_seed(2)

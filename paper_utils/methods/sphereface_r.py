@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -30,10 +30,9 @@ from paper_utils.data.samples import LabelledImages
 from paper_utils.nn import margins
 from paper_utils.nn.ensemble import Ensemble
 
-Psi = Literal["softmax", "normface", "cosface", "arcface", "v0", "v1", "v2"]
-Normalization = Literal["HFN", "NFN", "SFN"]
 HEADS = ("softmax", "normface", "cosface", "arcface", "v0", "v1", "v2")
 MULTIPLICATIVE = ("v0", "v1", "v2")
+NORMALIZATIONS = ("HFN", "NFN", "SFN")
 
 
 # ------------------------------------------------------------------------------------------- 1. one loss for all heads
@@ -67,9 +66,9 @@ class HeadConfig:
         Weight of the SphereFace+ term, `margins.hyperspherical_energy`.
     """
 
-    psi: Psi = "v2"
+    psi: str = "v2"
     margin: float = 1.4
-    normalization: Normalization = "HFN"
+    normalization: str = "HFN"
     scale: float = 60.0
     detach: bool = True
     loss_weight: float | None = 50.0
@@ -81,7 +80,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         if self.psi not in HEADS:
             raise ValueError(f"psi: expected one of {', '.join(HEADS)}; found {self.psi!r}")
-        if self.normalization not in ("HFN", "NFN", "SFN"):
+        if self.normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization: expected HFN, NFN or SFN, found {self.normalization!r}")
         if not self.scale > 0:
             raise ValueError(f"scale: expected a positive number, found {self.scale}")
@@ -104,7 +103,7 @@ PUBLISHED = {
 
 
 def angular_functions(
-    psi: Psi, margin: float | Tensor
+    psi: str, margin: float | Tensor
 ) -> tuple[margins.AngularFunction | None, margins.AngularFunction | None]:
     r"""Target function :math:`\psi` and non-target function :math:`\eta` of a head, as functions of the cosine.
 
@@ -131,14 +130,14 @@ def angular_functions(
     }[psi]
 
 
-def psi_eta(psi: Psi, theta: Float[Tensor, " points"], margin: float) -> tuple[Tensor, Tensor]:
+def psi_eta(psi: str, theta: Float[Tensor, " points"], margin: float) -> tuple[Tensor, Tensor]:
     r"""Values :math:`\psi(\theta)` and :math:`\eta(\theta)` at angles in radians, for looking at them."""
     target, other = angular_functions(psi, margin)
     cosine = torch.cos(theta)
     return cosine if target is None else target(cosine), cosine if other is None else other(cosine)
 
 
-def characteristic(psi: Psi, theta: Float[Tensor, " points"], margin: float) -> Float[Tensor, " points"]:
+def characteristic(psi: str, theta: Float[Tensor, " points"], margin: float) -> Float[Tensor, " points"]:
     r"""The characteristic function :math:`\Delta(\theta) = \eta(\theta) - \psi(\theta)`: 0 is no margin, positive is a margin."""
     target, other = psi_eta(psi, theta, margin)
     return other - target
@@ -148,7 +147,7 @@ def characteristic(psi: Psi, theta: Float[Tensor, " points"], margin: float) -> 
 
 
 def slopes(
-    psi: Psi, theta: Float[Tensor, " points"], margin: float, *, detach: bool
+    psi: str, theta: Float[Tensor, " points"], margin: float, *, detach: bool
 ) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
     r"""How fast the logits follow the cosine: :math:`d\psi/dc` and :math:`d\eta/dc` at angles in radians, by automatic differentiation.
 
@@ -162,7 +161,7 @@ def slopes(
     return both[0], both[1]
 
 
-def boundary_angle(psi: Psi, between: float, margin: float) -> float:
+def boundary_angle(psi: str, between: float, margin: float) -> float:
     r"""Angle from the target's proxy at which a feature between two proxies is decided either way.
 
     Solves :math:`\psi(a) = \eta(\phi - a)` for two proxies :math:`\phi` apart. For v0, v1 and v2 it is :math:`\phi/(1+m)`:
@@ -264,7 +263,7 @@ class Head(nn.Module):
         return rho * margins.margin_cosines(cosine, labels, psi, eta, detach=config.detach)
 
     def forward(
-        self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*lead batch"]
+        self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*labels"]
     ) -> Float[Tensor, "*lead"]:
         """Loss, mean over the batch; one value for each leading index."""
         config = self.config

@@ -26,11 +26,14 @@ AngularFunction = Callable[[Tensor], Tensor]
 
 
 def check_inputs(
-    embeddings: Float[Tensor, "*lead batch dim"],
-    proxies: Float[Tensor, "*lead classes dim"],
-    labels: Int[Tensor, "*lead batch"],
+    embeddings: Float[Tensor, "*embeddings"], proxies: Float[Tensor, "*proxies"], labels: Int[Tensor, "*labels"]
 ) -> None:
     """Raise a `ValueError` that names what is wrong with a head's inputs, before it turns into a NaN or an index error.
+
+    Parameters
+    ----------
+    embeddings, proxies, labels
+        As for `cosines` and `margin_cosines`; their shapes are what is checked here, so none is demanded.
 
     Raises
     ------
@@ -276,12 +279,25 @@ def margin_cosines(
 
 
 def cross_entropy(
-    logits: Float[Tensor, "*lead batch classes"], labels: Int[Tensor, "*lead batch"]
+    logits: Float[Tensor, "*lead batch classes"], labels: Int[Tensor, "*lead batch"], *, floor: float = 0.0
 ) -> Float[Tensor, "*lead"]:
-    """Mean cross-entropy over the batch, one value for each leading index."""
+    """Mean cross-entropy over the batch, one value for each leading index.
+
+    Parameters
+    ----------
+    logits, labels
+        Scores of all classes, and the right class of each row.
+    floor
+        Probabilities below it are *reported* as `floor` (InsightFace's Partial FC: 1e-30, so at most 69.1 a sample).
+        The gradient is that of the full loss.
+    """
     lead = labels.shape[:-1]
-    loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none" if lead else "mean")
-    return loss.view(labels.shape).mean(-1) if lead else loss
+    if not lead and not floor:
+        return functional.cross_entropy(logits, labels)
+    loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+    if floor:
+        loss = detached(loss.clamp(max=-math.log(floor)), loss)
+    return loss.mean(-1)
 
 
 def hyperspherical_energy(

@@ -1,0 +1,1253 @@
+r"""Paper 01: optimal matching, verification and retrieval by comparing covariates (arXiv 1807.04834).
+
+Probe and gallery items show a covariate (gender, nationality, age band) of the person they belong to. Two imperfect recognisers
+report it; nothing else is known. This file says how well one can then find one of N, tell same from different, and rank a large
+collection, and which rule gets there.
+
+All formulas are derived here; the paper's own formulas were not seen. The problem has a unique optimal solution, so agreement is
+expected, but it is not verified. Section numbers are those of the derivation, which the notebook follows.
+
+Assumptions: (A1) probe and match share the true value; (A2) impostors are independent draws; (A3) reports of different items are
+independent given the true values; (A4) the place of the match is uniform. Ties are broken by lot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+from scipy import integrate, optimize, special, stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from paper_utils.data.covariate_files import CovariatePosteriors
+from paper_utils.metrics import matching, ranks, retrieval, verification
+from paper_utils.metrics.probabilities import distributions
+from paper_utils.metrics.ranks import Levels, whole_sizes
+
+# --- 1. The model: what the two recognisers report -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CovariateModel:
+    r"""A covariate with K values and two recognisers that report one of A (probe) and B (gallery) labels.
+
+    .. math::
+        m_p(a) = \sum_c \pi_c Q^p_{ca}, \quad m_g(b) = \sum_c \rho_c Q^g_{cb}, \quad
+        M(a,b) = \sum_c \pi_c Q^p_{ca} Q^g_{cb}, \quad L(a,b) = \frac{M(a,b)}{m_p(a)\,m_g(b)}
+
+    Parameters
+    ----------
+    prior
+        :math:`\pi`, K probabilities of the probe's value.
+    probe_confusion, gallery_confusion
+        :math:`Q^p` (K x A) and :math:`Q^g` (K x B): probability of each label given the true value. A and B may differ from K
+        (an "unsure" label, or the symbols of a posterior).
+    impostor_prior
+        :math:`\rho`; default :math:`\pi`.
+    match_table
+        A x B joint law of the labels of a probe and its match, if their errors are not independent given the value (A3 fails).
+        It takes the place of :math:`M`; all formulas with one relevant item stay valid.
+
+    Raises
+    ------
+    ValueError
+        If a table is negative, not finite, of the wrong shape, or a row does not sum to 1 within 1e-9.
+
+    Examples
+    --------
+    Perfectly recognised, balanced gender: three of four 1:2 trials, and never an equal error rate below one third.
+
+    >>> gender = CovariateModel([0.5, 0.5], np.eye(2), np.eye(2))
+    >>> match_accuracy(gender, 2), round(verify(gender).eer, 12)
+    (0.75, 0.333333333333)
+    """
+
+    prior: Float[np.ndarray, " values"]
+    probe_confusion: Float[np.ndarray, "values probe_labels"]
+    gallery_confusion: Float[np.ndarray, "values gallery_labels"]
+    impostor_prior: Float[np.ndarray, " values"] | None = None
+    match_table: Float[np.ndarray, "probe_labels gallery_labels"] | None = None
+
+    def __post_init__(self) -> None:
+        prior = distributions(self.prior, "prior", ndim=1)
+        tables = {name: distributions(getattr(self, name), name) for name in ("probe_confusion", "gallery_confusion")}
+        for name, table in tables.items():
+            if len(table) != len(prior):
+                raise ValueError(f"{name}: expected one row for each of the {len(prior)} values of prior, found shape {table.shape}")
+        impostor = prior if self.impostor_prior is None else distributions(self.impostor_prior, "impostor_prior", ndim=1)
+        if len(impostor) != len(prior):
+            raise ValueError(f"impostor_prior: expected {len(prior)} values as in prior, found {len(impostor)}")
+        joint = None
+        if self.match_table is not None:
+            joint = np.asarray(self.match_table, dtype=float)
+            expected = (tables["probe_confusion"].shape[1], tables["gallery_confusion"].shape[1])
+            if joint.shape != expected:
+                raise ValueError(f"match_table: expected shape {expected} (probe labels, gallery labels), found {joint.shape}")
+            joint = distributions(joint.ravel(), "match_table (all entries)", ndim=1).reshape(expected)
+        for name, value in {"prior": prior, **tables, "impostor_prior": impostor, "match_table": joint}.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_symbols(
+        cls,
+        prior: ArrayLike,
+        probe: tuple[ArrayLike, ArrayLike],
+        gallery: tuple[ArrayLike, ArrayLike],
+        *,
+        training_prior: ArrayLike | None = None,
+    ) -> CovariateModel:
+        r"""A model of recognisers that report posteriors with finitely many values ("symbols").
+
+        .. math:: Q_{cs} = \frac{\text{mass}_s\,\text{posterior}_{sc}}{\tau_c}
+
+        Parameters
+        ----------
+        prior
+            :math:`\pi`, where the recognisers are used.
+        probe, gallery
+            ``(mass, posterior)``: probability of each symbol (S) and its posterior (S x K), under :math:`\tau`.
+        training_prior
+            :math:`\tau`, where the posteriors were made; default `prior`.
+
+        Raises
+        ------
+        ValueError
+            If the posteriors are not calibrated: their mean over symbols must be :math:`\tau` within 1e-9.
+        """
+        tau = distributions(prior if training_prior is None else training_prior, "prior of the posteriors", ndim=1)
+        tables = []
+        for name, (mass, posterior) in (("probe", probe), ("gallery", gallery)):
+            mass, posterior = distributions(mass, f"{name} mass", ndim=1), distributions(posterior, f"{name} posterior")
+            if posterior.shape != (len(mass), len(tau)):
+                raise ValueError(f"{name} posterior: expected shape {(len(mass), len(tau))} (symbols, values), found {posterior.shape}")
+            joint = mass[:, None] * posterior
+            if np.abs(joint.sum(0) - tau).max() > 1e-9:
+                raise ValueError(f"{name} posterior: its mean over symbols is {joint.sum(0)}, expected the prior {tau}; the posteriors are not calibrated")
+            rows = np.where(tau > 0, joint / np.where(tau > 0, tau, 1), mass[:, None]).T
+            tables.append(rows / rows.sum(axis=1, keepdims=True))
+        return cls(prior, *tables)
+
+    @classmethod
+    def independent(cls, models: Sequence[CovariateModel]) -> CovariateModel:
+        r"""Several covariates that are independent, as are their recognisers: tables are Kronecker products, :math:`L=\prod_d L_d`.
+
+        Values and labels are flattened row-major, the first covariate slowest. Raises ``ValueError`` for an empty list or a model
+        with a `match_table`.
+        """
+        if not models or any(model.match_table is not None for model in models):
+            raise ValueError("models: expected at least one model, each without a match_table")
+        fields = ("prior", "probe_confusion", "gallery_confusion", "impostor_prior")
+        return cls(*(reduce(np.kron, [getattr(model, name) for model in models]) for name in fields))
+
+    @classmethod
+    def dependent(
+        cls, joint_prior: ArrayLike, probe_confusions: Sequence[ArrayLike], gallery_confusions: Sequence[ArrayLike]
+    ) -> CovariateModel:
+        """Several covariates with a joint prior (one axis each); recognisers are independent given the true values.
+
+        Raises
+        ------
+        ValueError
+            If the number of tables differs from the number of axes of `joint_prior`, or shapes do not fit.
+        """
+        joint = np.asarray(joint_prior, dtype=float)
+        if not joint.ndim == len(probe_confusions) == len(gallery_confusions):
+            raise ValueError(
+                f"joint_prior has {joint.ndim} axes, but there are {len(probe_confusions)} probe and {len(gallery_confusions)} gallery tables; "
+                "give one of each per axis"
+            )
+        tables = [
+            reduce(np.kron, [distributions(table, f"confusion of covariate {d}") for d, table in enumerate(side)])
+            for side in (probe_confusions, gallery_confusions)
+        ]
+        return cls(joint.ravel(), *tables)
+
+    @classmethod
+    def from_mapping(cls, entries: Mapping[str, object]) -> CovariateModel:
+        """A model from the entries of a model file, in any of its layouts; see `data.covariate_files.load_model`."""
+        if "prior" in entries and "probe_symbols" in entries:
+            symbols = [(entries[f"{side}_symbols"]["mass"], entries[f"{side}_symbols"]["posterior"]) for side in ("probe", "gallery")]
+            return cls.from_symbols(entries["prior"], *symbols, training_prior=entries.get("training_prior"))
+        if "joint_prior" in entries:
+            return cls.dependent(entries["joint_prior"], entries["probe_confusions"], entries["gallery_confusions"])
+        if "priors" in entries:
+            return cls.independent([cls(*one) for one in zip(entries["priors"], entries["probe_confusions"], entries["gallery_confusions"], strict=True)])
+        return cls(entries["prior"], entries["probe_confusion"], entries["gallery_confusion"], entries.get("impostor_prior"), entries.get("match_table"))
+
+    @cached_property
+    def probe_marginal(self) -> Float[np.ndarray, " probe_labels"]:
+        """:math:`m_p(a)`."""
+        return self.prior @ self.probe_confusion if self.match_table is None else self.match_table.sum(axis=1)
+
+    @cached_property
+    def gallery_marginal(self) -> Float[np.ndarray, " gallery_labels"]:
+        """:math:`m_g(b)`, the law of an impostor's label."""
+        return self.impostor_prior @ self.gallery_confusion
+
+    @cached_property
+    def joint(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+        """:math:`M(a,b)`, the law of the labels of a probe and its match."""
+        if self.match_table is not None:
+            return self.match_table
+        return (self.probe_confusion * self.prior[:, None]).T @ self.gallery_confusion
+
+    @cached_property
+    def strangers(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+        """:math:`m_p(a)\\,m_g(b)`, the law of the labels of a probe and an impostor."""
+        return np.outer(self.probe_marginal, self.gallery_marginal)
+
+    @cached_property
+    def likelihood_ratio(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+        """:math:`L(a,b)`; infinite where only a match can report the label, NaN where nobody does."""
+        return _ratio(self.joint, self.strangers)
+
+    @property
+    def probe_posterior(self) -> Float[np.ndarray, "probe_labels values"]:
+        """:math:`P(c|a)` of the probe recogniser; NaN for labels that never occur."""
+        return _ratio((self.probe_confusion * self.prior[:, None]).T, self.probe_marginal[:, None])
+
+    @property
+    def gallery_posterior(self) -> Float[np.ndarray, "gallery_labels values"]:
+        """:math:`P(c|b)` of the gallery recogniser among impostors; NaN for labels that never occur."""
+        return _ratio((self.gallery_confusion * self.impostor_prior[:, None]).T, self.gallery_marginal[:, None])
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return above / below
+
+
+# --- 2. The optimal decision for one of N -----------------------------------------------------------------------------
+
+
+def same_label_score(model: CovariateModel) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+    """Score of the rule "take an entry with the probe's label, any entry if there is none": the identity matrix."""
+    return np.eye(*model.joint.shape)
+
+
+def posterior_score(
+    probe: Float[np.ndarray, "n values"], gallery: Float[np.ndarray, "m values"], impostor_prior: ArrayLike | None = None
+) -> Float[np.ndarray, "n m"]:
+    r"""Optimal score of two calibrated posteriors, equal to the likelihood ratio.
+
+    .. math:: s_j = \sum_c \frac{u_c\,v_{jc}}{\rho_c}
+
+    Parameters
+    ----------
+    probe, gallery
+        Posteriors :math:`u` and :math:`v`.
+    impostor_prior
+        :math:`\rho`. ``None`` leaves the division out: the plain inner product, which is not optimal unless :math:`\rho` is uniform.
+
+    Raises
+    ------
+    ValueError
+        If the number of values differs, or a value with :math:`\rho_c = 0` has posterior mass in the gallery.
+    """
+    if impostor_prior is None:
+        return probe @ gallery.T
+    rho = distributions(impostor_prior, "impostor_prior", ndim=1)
+    if not probe.shape[1] == gallery.shape[1] == len(rho):
+        raise ValueError(f"probe, gallery, impostor_prior: expected as many values, found {probe.shape[1]}, {gallery.shape[1]}, {len(rho)}")
+    if (gallery[:, rho == 0] > 0).any():
+        raise ValueError("gallery: posterior mass on a value with impostor prior 0; such an entry cannot be an impostor, score it infinite yourself")
+    return (probe / np.where(rho > 0, rho, 1)) @ gallery.T
+
+
+def correct_prior(posterior: Float[np.ndarray, "n values"], training_prior: ArrayLike, prior: ArrayLike) -> Float[np.ndarray, "n values"]:
+    r"""Posteriors made under :math:`\tau`, turned into posteriors under :math:`\pi`: :math:`u_c \leftarrow u_c\,\pi_c/\tau_c`, renormalised.
+
+    Raises
+    ------
+    ValueError
+        If a value has training prior 0 but a positive prior: its posterior was never learned.
+    """
+    tau, pi = distributions(training_prior, "training_prior", ndim=1), distributions(prior, "prior", ndim=1)
+    if len(tau) != len(pi) or posterior.shape[-1] != len(pi):
+        raise ValueError(f"posterior, training_prior, prior: expected as many values, found {posterior.shape[-1]}, {len(tau)}, {len(pi)}")
+    if ((tau == 0) & (pi > 0)).any():
+        raise ValueError(f"training_prior: value {int(np.argmax((tau == 0) & (pi > 0)))} has prior 0 in training and not in use; retrain with such people")
+    weighted = posterior * np.where(tau > 0, pi / np.where(tau > 0, tau, 1), 0)
+    return weighted / weighted.sum(axis=-1, keepdims=True)
+
+
+def position_posterior(model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " entries"]) -> Float[np.ndarray, " entries"]:
+    r"""Posterior of the place of the match: :math:`P(J=j \mid a, b_1..b_N) = L(a,b_j)/\sum_i L(a,b_i)`. The rule takes the largest."""
+    ratio = model.likelihood_ratio[probe_label, gallery_labels]
+    if np.isinf(ratio).any():
+        ratio = np.isinf(ratio).astype(float)
+    return ratio / ratio.sum()
+
+
+# --- 3. Accuracy of 1:N matching ----------------------------------------------------------------------------------------
+
+
+def _levels(model: CovariateModel, score: np.ndarray | None) -> tuple[Levels, Int[np.ndarray, " rows"]]:
+    """Tie levels of the score (default: the optimal one) for the probe labels that occur, and which labels those are."""
+    score = model.likelihood_ratio if score is None else np.asarray(score, dtype=float)
+    if score.shape != model.joint.shape:
+        raise ValueError(f"score: expected shape {model.joint.shape} (probe labels, gallery labels), found {score.shape}")
+    seen = np.flatnonzero(model.probe_marginal > 0)
+    return ranks.levels(score[seen], model.joint[seen], model.gallery_marginal), seen
+
+
+def _by_size(levels: Levels, sizes: ArrayLike, weigh: Callable[[np.ndarray], np.ndarray]) -> float | np.ndarray:
+    """Apply `weigh` (sizes -> one number a size) to blocks of sizes that fit in memory."""
+    flat, shape = whole_sizes(sizes)
+    blocks = np.array_split(flat, min(len(flat), -(-len(flat) * len(levels.row) // ranks.BLOCK_CELLS)))
+    return _shaped(np.concatenate([weigh(block) for block in blocks]), shape)
+
+
+def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> float | np.ndarray:
+    return float(values[0]) if shape == () else values.reshape(shape)
+
+
+def match_accuracy(model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
+    r"""Probability that the match is found among N entries.
+
+    For each probe label the gallery labels are sorted by score into levels :math:`l` with impostor mass :math:`g_l`, match mass
+    :math:`t_l = s_l g_l`, and :math:`U_l = g_1+\dots+g_{l-1}`:
+
+    .. math:: P_N = \frac1N\sum_a m_p(a)\sum_l s_l\left[(1-U_l)^N - (1-U_{l+1})^N\right] = \frac1N E_a E\max_{i\le N} L(a,B_i)
+
+    Parameters
+    ----------
+    model
+        The covariate and its recognisers.
+    sizes
+        One or more gallery sizes N.
+    score
+        A x B table of another rule to rank by; default the optimal one, :math:`L`.
+
+    Raises
+    ------
+    ValueError
+        If a size is not a whole number of at least 1, or `score` has another shape or is NaN where it is needed.
+    """
+    levels, _ = _levels(model, score)
+    return _by_size(levels, sizes, lambda block: levels.first(block) @ levels.match)
+
+
+def mean_rank(model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
+    r"""Expected place of the match among N: :math:`1 + (N-1)(1-P_2)`."""
+    flat, shape = whole_sizes(sizes)
+    return _shaped(1 + (flat - 1) * (1 - match_accuracy(model, 2, score)), shape)
+
+
+def perfect_match_accuracy(prior: ArrayLike, sizes: ArrayLike, impostor_prior: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
+    r"""Perfect recognition, the ceiling of every recogniser.
+
+    .. math:: P_N = \frac1N\sum_c\frac{\pi_c}{\rho_c}\left[1-(1-\rho_c)^N\right] \overset{\rho=\pi}{=} \frac{K-\sum_c(1-\pi_c)^N}{N}
+
+    Examples
+    --------
+    >>> round(perfect_match_accuracy([0.7, 0.3], 2), 12)
+    0.71
+    """
+    pi = distributions(prior, "prior", ndim=1)
+    rho = pi if impostor_prior is None else distributions(impostor_prior, "impostor_prior", ndim=1)
+    flat, shape = whole_sizes(sizes)
+    count = flat[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = np.where(rho > 0, -np.expm1(count * np.log1p(-rho)) / (count * rho), 1.0)
+    return _shaped(first @ pi, shape)
+
+
+def binary_match_accuracy(model: CovariateModel, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+    r"""Two values, any better-than-chance recognisers, :math:`\rho=\pi`: "same label" is optimal.
+
+    .. math:: P_N = \frac1N\left\{\frac{M_{11}(1-m_2^N)}{m_1} + \frac{M_{22}(1-m_1^N)}{m_2}\right\} + M_{12}m_2^{N-1}\frac1N + M_{21}m_1^{N-1}\frac1N
+
+    with :math:`m = m_g`. Raises ``ValueError`` unless the model is of this kind.
+    """
+    better = all(table.shape == (2, 2) and table[0, 0] > table[1, 0] for table in (model.probe_confusion, model.gallery_confusion))
+    if not better or not np.array_equal(model.prior, model.impostor_prior) or model.match_table is not None:
+        raise ValueError("model: the closed form needs 2 values, 2 labels, better-than-chance recognisers and impostor_prior = prior; use match_accuracy")
+    (m11, m12), (m21, m22) = model.joint
+    m1, m2 = model.gallery_marginal
+    flat, shape = whole_sizes(sizes)
+    n = flat.astype(float)
+    return _shaped((m11 * (1 - m2**n) / m1 + m12 * m2 ** (n - 1) + m22 * (1 - m1**n) / m2 + m21 * m1 ** (n - 1)) / n, shape)
+
+
+def symmetric_binary_match_accuracy(probe_error: float, gallery_error: float, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+    r"""Balanced binary covariate, symmetric errors, :math:`r=(1-2e_p)(1-2e_g)`: :math:`P_N=\frac1N\left[1+r(1-2^{1-N})\right]`."""
+    flat, shape = whole_sizes(sizes)
+    r = (1 - 2 * probe_error) * (1 - 2 * gallery_error)
+    return _shaped((1 + r * (1 - 2.0 ** (1 - flat))) / flat, shape)
+
+
+def even_errors_agreement(values: int, probe_accuracy: float, gallery_accuracy: float) -> float:
+    r"""Uniform prior, errors spread evenly: :math:`A_m=\alpha_p\alpha_g+\frac{(1-\alpha_p)(1-\alpha_g)}{K-1}`, the agreement of matches."""
+    return probe_accuracy * gallery_accuracy + (1 - probe_accuracy) * (1 - gallery_accuracy) / (values - 1)
+
+
+def even_errors_match_accuracy(
+    values: int, probe_accuracy: float, gallery_accuracy: float, sizes: ArrayLike
+) -> float | Float[np.ndarray, "..."]:
+    r"""Uniform prior over K values, errors spread evenly over the wrong labels.
+
+    .. math:: P_N = \frac1N\left[KA_m - \left(KA_m - \frac{K(1-A_m)}{K-1}\right)\left(1-\frac1K\right)^N\right]
+    """
+    agreement = values * even_errors_agreement(values, probe_accuracy, gallery_accuracy)
+    flat, shape = whole_sizes(sizes)
+    below = (values - agreement) / (values - 1)
+    return _shaped((agreement - (agreement - below) * (1 - 1 / values) ** flat) / flat, shape)
+
+
+def binary_posterior_match_accuracy(
+    prior: float, mean_deviation: float, law: stats.rv_continuous, sizes: ArrayLike
+) -> float | Float[np.ndarray, "..."]:
+    r"""Two values, calibrated posteriors of any continuous law: only the extreme gallery posteriors are ever chosen.
+
+    .. math::
+        P_N = \frac1N\left[1+\frac{E|u-p|}{2p(1-p)}\,E\,\mathrm{range}(v_1..v_N)\right],\qquad
+        E\,\mathrm{range}=\int_0^1\left(1-F^N-(1-F)^N\right)dv
+
+    Parameters
+    ----------
+    prior
+        :math:`p`, the prior of value 1.
+    mean_deviation
+        :math:`E|u-p|` of the probe posterior of value 1.
+    law
+        Frozen scipy law on (0, 1) of the gallery posterior of value 1 among impostors; only ``cdf``, ``sf``, ``mean`` and ``median`` are used.
+    sizes
+        Gallery sizes.
+
+    Raises
+    ------
+    ValueError
+        If the prior is not inside (0, 1), or the law's mean is not the prior (then the posterior is not calibrated).
+    """
+    if not 0 < prior < 1 or abs(law.mean() - prior) > 1e-9:
+        raise ValueError(f"prior: expected a value inside (0, 1) that equals the mean of the posterior, {law.mean():.12g}; found {prior}")
+    flat, shape = whole_sizes(sizes)
+    n = flat.astype(float)
+
+    def spread(logit: float) -> np.ndarray:
+        v = special.expit(logit)
+        low, high = float(law.cdf(v)), float(law.sf(v))
+        small, log_large = min(low, high), np.log1p(-min(low, high))
+        return (-np.expm1(n * log_large) - small**n) * v * special.expit(-logit)
+
+    # In the logit the integrand is smooth and dies on both sides; panels shrink towards its middle so that no narrow law is missed.
+    middle = float(special.logit(law.median()))
+    steps = 2.0 ** np.arange(-12, 7)
+    points = np.clip(np.r_[middle - steps[::-1], middle, middle + steps], -60, 60)
+    mean_range, _ = integrate.quad_vec(spread, -60, 60, points=np.unique(points), epsabs=0, epsrel=1e-13, norm="max", limit=4000)
+    return _shaped((1 + mean_deviation / (2 * prior * (1 - prior)) * mean_range) / n, shape)
+
+
+def beta_match_accuracy(probe: tuple[float, float], gallery: tuple[float, float], sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+    r"""`binary_posterior_match_accuracy` with Beta(a, b) posteriors; :math:`E|u-p| = \dfrac{2\,p^a(1-p)^b}{(a+b)\,\mathrm{B}(a,b)}`.
+
+    Both laws must have the same mean, the prior. Raises ``ValueError`` otherwise.
+    """
+    a, b = probe
+    p = a / (a + b)
+    deviation = 2 * np.exp(special.xlogy(a, p) + special.xlog1py(b, -p) - special.betaln(a, b)) / (a + b)
+    return binary_posterior_match_accuracy(p, deviation, stats.beta(*gallery), sizes)
+
+
+def sampled_posterior_match_accuracy(
+    probe: Float[np.ndarray, "n values"], gallery: Float[np.ndarray, "m values"], impostor_prior: ArrayLike, sizes: ArrayLike
+) -> float | Float[np.ndarray, "..."]:
+    r"""Predicted accuracy from samples of calibrated posteriors, without any label: all N from one sort.
+
+    .. math:: \hat P_N = \frac1N\cdot\frac1n\sum_{i}\sum_{k} S_{i(k)}\,\binom{k-1}{N-1}\Big/\binom{m}{N}, \qquad S = U\,\mathrm{diag}(1/\rho)\,V^\top
+
+    An unbiased (U-statistic) estimate of :math:`E\max_{j\le N}L(a,B_j)/N`. It believes the posteriors: the difference to the measured accuracy
+    is a test of their calibration.
+
+    Parameters
+    ----------
+    probe, gallery
+        Posteriors of independent people.
+    impostor_prior
+        :math:`\rho`.
+    sizes
+        Gallery sizes, at most m.
+
+    Raises
+    ------
+    ValueError
+        If a size exceeds the number of gallery posteriors.
+    """
+    flat, shape = whole_sizes(sizes)
+    if flat.max() > len(gallery):
+        raise ValueError(f"sizes: expected at most the {len(gallery)} gallery posteriors, found {flat.max()}")
+    ordered = np.sort(posterior_score(probe, gallery, impostor_prior), axis=1).mean(axis=0)
+    # (1/N) C(k-1, N-1) / C(m, N) = (1/m) C(k-1, N-1) / C(m-1, N-1)
+    return _shaped(ranks.share_of_galleries_below(len(gallery) - 1, flat) @ ordered / len(gallery), shape)
+
+
+# --- 4. Finite populations and strata -----------------------------------------------------------------------------------
+
+
+def _counts(counts: ArrayLike) -> Int[np.ndarray, " values"]:
+    flat, shape = whole_sizes(counts, 0, "counts")
+    if len(shape) != 1 or flat.sum() < 2:
+        raise ValueError(f"counts: expected the number of people of each value, at least 2 in all, found {np.asarray(counts).tolist()}")
+    return flat[flat > 0]
+
+
+def finite_match_accuracy(counts: ArrayLike, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+    r"""Perfect recognition, gallery of N distinct people out of :math:`n`, :math:`n_c` of them with value c.
+
+    .. math:: P_N = \frac1N\sum_c\left[1-\binom{n-n_c}{N}\Big/\binom{n}{N}\right]
+
+    Raises
+    ------
+    ValueError
+        If a size exceeds the population.
+
+    Examples
+    --------
+    >>> round(finite_match_accuracy([115, 74], 2), 6)
+    0.739502
+    """
+    people = _counts(counts)
+    flat, shape = whole_sizes(sizes)
+    total = int(people.sum())
+    if flat.max() > total:
+        raise ValueError(f"sizes: a gallery of distinct people cannot exceed the {total} there are, found {flat.max()}")
+    with np.errstate(divide="ignore"):
+        factors = np.log1p(-np.minimum(people[:, None] / (total - np.arange(flat.max())), 1.0))
+    absent = np.cumsum(factors, axis=1)[:, flat - 1]
+    return _shaped(-np.expm1(absent).sum(axis=0) / flat, shape)
+
+
+def finite_tables(counts: ArrayLike) -> tuple[Float[np.ndarray, "values values"], Float[np.ndarray, "values values"]]:
+    r"""Label laws of same and different pairs of distinct people, perfect recognition; for `verify_tables`.
+
+    .. math:: P_1(c,c)=\frac{n_c}{n}, \qquad P_0(c,c')=\frac{n_c\,(n_{c'}-[c=c'])}{n(n-1)}
+    """
+    people = _counts(counts).astype(float)
+    total = people.sum()
+    return np.diag(people / total), (np.outer(people, people) - np.diag(people)) / (total * (total - 1))
+
+
+def stratified_match_accuracy(
+    model: CovariateModel, strata: Int[np.ndarray, " values"], sizes: ArrayLike, score: ArrayLike | None = None
+) -> float | Float[np.ndarray, "..."]:
+    r"""Accuracy when all entries of a gallery share the probe's stratum: :math:`\sum_s P(s)\,P_N(\text{prior given } s)`.
+
+    Parameters
+    ----------
+    model
+        Model over all values, with :math:`\rho=\pi`.
+    strata
+        Stratum of each value, for instance its gender. Strata equal to the values give exactly 1/N.
+    sizes, score
+        As in `match_accuracy`; by default each stratum is decided optimally.
+
+    Raises
+    ------
+    ValueError
+        If there is not one stratum for each value.
+    """
+    strata = np.asarray(strata)
+    if strata.shape != model.prior.shape:
+        raise ValueError(f"strata: expected one for each of the {len(model.prior)} values, found shape {strata.shape}")
+    total: float | np.ndarray = 0.0
+    for stratum in np.unique(strata[model.prior > 0]):
+        inside = strata == stratum
+        weight = model.prior[inside].sum()
+        part = CovariateModel(model.prior[inside] / weight, model.probe_confusion[inside], model.gallery_confusion[inside])
+        total = total + weight * match_accuracy(part, sizes, score)
+    return total
+
+
+# --- 5. Several covariates ----------------------------------------------------------------------------------------------
+
+
+def naive_product_score(
+    joint_prior: ArrayLike, probe_confusions: Sequence[ArrayLike], gallery_confusions: Sequence[ArrayLike]
+) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+    r"""Score :math:`\prod_d L_d(a^d,b^d)` that treats dependent covariates as independent; arguments as in `CovariateModel.dependent`."""
+    joint = np.asarray(joint_prior, dtype=float)
+    axes = range(joint.ndim)
+    marginals = [joint.sum(axis=tuple(other for other in axes if other != d)) for d in axes]
+    singles = [CovariateModel(*one) for one in zip(marginals, probe_confusions, gallery_confusions, strict=True)]
+    return reduce(np.kron, [np.nan_to_num(single.likelihood_ratio) for single in singles])
+
+
+def many_covariates_match_accuracy(
+    models: Sequence[CovariateModel], sizes: ArrayLike, *, rng: np.random.Generator, probes: int = 400, step: float = 0.01
+) -> tuple[Float[np.ndarray, " sizes"], Float[np.ndarray, " sizes"]]:
+    r"""Accuracy with many independent covariates, where the product table would be too large to write down.
+
+    Given the probe's labels, the log score of an entry is a sum, :math:`\sum_d \log L_d(a^d,b^d)`; its law for matches and for impostors
+    is a convolution, done by FFT on a grid. Probe labels are sampled, gallery labels are not.
+
+    Parameters
+    ----------
+    models
+        One model a covariate, :math:`\rho=\pi`.
+    sizes
+        Gallery sizes.
+    rng
+        Draws the probes' labels.
+    probes
+        Number of sampled probes.
+    step
+        Width of the grid in :math:`\log L`; the ranking is exact up to this.
+
+    Returns
+    -------
+    tuple
+        Accuracy and its standard error over the sampled probes.
+
+    Raises
+    ------
+    ValueError
+        If there is no model.
+    """
+    if not models:
+        raise ValueError("models: expected at least one covariate")
+    flat, _ = whole_sizes(sizes)
+    logs = [np.log(np.where(m.joint > 0, np.nan_to_num(m.likelihood_ratio, nan=1.0), 1.0)) for m in models]
+    lowest = [log.min() for log in logs]
+    cells = 1 + int(np.ceil(sum(log.max() - low for log, low in zip(logs, lowest, strict=True)) / step)) + len(models)
+    length = 1 << int(np.ceil(np.log2(cells)))
+    spectra = {"match": np.ones((probes, length // 2 + 1), complex), "rival": np.ones((probes, length // 2 + 1), complex)}
+    for model, log, low in zip(models, logs, lowest, strict=True):
+        labels = rng.choice(len(model.probe_marginal), size=probes, p=model.probe_marginal)
+        place = np.rint((log[labels] - low) / step).astype(int)
+        possible = model.joint[labels] > 0
+        laws = {"match": model.joint[labels] / model.probe_marginal[labels, None], "rival": np.where(possible, model.gallery_marginal, 0.0)}
+        for side, law in laws.items():
+            grid = np.zeros((probes, length))
+            np.add.at(grid, (np.arange(probes)[:, None], place), law)
+            spectra[side] *= np.fft.rfft(grid, axis=1)
+    match, rival = (np.maximum(np.fft.irfft(spectra[side], length, axis=1)[:, :cells], 0) for side in ("match", "rival"))
+    # A rival with an impossible label scores minus infinity: one more, worst, column.
+    rival = np.c_[np.maximum(1 - rival.sum(axis=1), 0), rival]
+    match = np.c_[np.zeros(probes), match / match.sum(axis=1, keepdims=True)]
+    levels = ranks.levels(np.broadcast_to(np.arange(cells + 1.0), rival.shape), match, rival)
+    per_probe = np.array([np.bincount(levels.row, levels.first(flat[[i]])[0] * levels.match) for i in range(len(flat))])
+    return per_probe.mean(axis=1), per_probe.std(axis=1, ddof=1) / np.sqrt(probes)
+
+
+# --- 6. Verification: same person or not? ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A verification test on labels: its ROC polygon and what is read from it.
+
+    Parameters
+    ----------
+    false_accept, true_accept
+        Vertices of the ROC from (0, 0) to (1, 1); between them a pair at the threshold is accepted by lot.
+    thresholds
+        Score level that is added at each vertex after the first.
+    eer, threshold, mix
+        Equal error rate, the level at which it sits, and the probability of accepting a pair exactly there.
+    auc
+        Area under the polygon.
+    """
+
+    false_accept: Float[np.ndarray, " vertices"]
+    true_accept: Float[np.ndarray, " vertices"]
+    thresholds: Float[np.ndarray, " steps"]
+    eer: float
+    threshold: float
+    mix: float
+    auc: float
+
+
+def verify(model: CovariateModel, score: ArrayLike | None = None) -> Verification:
+    """The optimal test of "same person" on the two labels, or that of another `score` (A x B); see `verify_tables`."""
+    return verify_tables(model.joint, model.strangers, score)
+
+
+def verify_tables(
+    same: Float[np.ndarray, "probe_labels gallery_labels"],
+    different: Float[np.ndarray, "probe_labels gallery_labels"],
+    score: ArrayLike | None = None,
+) -> Verification:
+    r"""ROC polygon, EER and AUC of a test between two tables (Neyman and Pearson).
+
+    Cells are accepted in decreasing order of :math:`L=P_1/P_0`, ties together. With :math:`d_k=(1-TA_k)-FA_k` and the first k at which
+    it is no longer positive,
+
+    .. math:: \lambda=\frac{d_{k-1}}{d_{k-1}-d_k},\qquad \mathrm{EER}=FA_{k-1}+\lambda\,(FA_k-FA_{k-1})
+
+    Parameters
+    ----------
+    same, different
+        Laws :math:`P_1` and :math:`P_0` of the label pair.
+    score
+        Order to accept in; default the likelihood ratio, which is optimal.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a table does not sum to 1.
+    """
+    same, different = np.asarray(same, dtype=float), np.asarray(different, dtype=float)
+    score = _ratio(same, different) if score is None else np.asarray(score, dtype=float)
+    if not same.shape == different.shape == score.shape:
+        raise ValueError(f"same, different, score: expected one shape, found {same.shape}, {different.shape}, {score.shape}")
+    laws = [distributions(table.ravel(), name, ndim=1) for name, table in (("same", same), ("different", different))]
+    possible = (laws[0] > 0) | (laws[1] > 0)
+    if np.isnan(score.ravel()[possible]).any():
+        raise ValueError("score: NaN in a cell that can occur; give every possible pair a score")
+    values = score.ravel()[possible]
+    order = np.argsort(-values, kind="stable")
+    values = values[order]
+    starts = np.flatnonzero(ranks.new_level(values))
+    true_accept, false_accept = (np.minimum(np.r_[0.0, np.cumsum(np.add.reduceat(law[possible][order], starts))], 1.0) for law in laws)
+    gap = 1 - true_accept - false_accept
+    # A vertex that lies on the diagonal but for rounding is where the EER sits.
+    k = int(np.argmax(gap <= 1e-14))
+    mix = min(gap[k - 1] / (gap[k - 1] - gap[k]), 1.0)
+    return Verification(
+        false_accept=false_accept,
+        true_accept=true_accept,
+        thresholds=values[starts],
+        eer=float(false_accept[k - 1] + mix * (false_accept[k] - false_accept[k - 1])),
+        threshold=float(values[starts[k - 1]]),
+        mix=float(mix),
+        auc=float(np.trapezoid(true_accept, false_accept)),
+    )
+
+
+def dual_error(same: Float[np.ndarray, "*cells"], different: Float[np.ndarray, "*cells"], weights: Float[np.ndarray, " w"]) -> Float[np.ndarray, " w"]:
+    r"""Bayes error of the test when impostor pairs weigh :math:`w`: a certificate for the EER from below.
+
+    .. math:: \mathrm{EER} = \max_{w\in[0,1]}\ \sum_{a,b}\min\bigl(w\,P_0(a,b),\,(1-w)\,P_1(a,b)\bigr)
+
+    No randomised test on these labels has both error rates below the value at any :math:`w`.
+    """
+    weights = np.asarray(weights, dtype=float)[:, None]
+    return np.minimum(weights * np.ravel(different), (1 - weights) * np.ravel(same)).sum(axis=1)
+
+
+def agreement(model: CovariateModel) -> tuple[float, float]:
+    r"""Agreement of labels in matches, :math:`A_m=\sum_a M(a,a)`, and among strangers, :math:`A_n=\sum_a m_p(a)\,m_g(a)`."""
+    return float(np.trace(model.joint)), float(np.trace(model.strangers))
+
+
+def same_label_eer(match_agreement: float, stranger_agreement: float) -> float:
+    r"""EER of "same label": :math:`\frac{A_n}{A_n+A_m}` if :math:`A_n+A_m\ge1`, else :math:`\frac{1-A_m}{2-A_m-A_n}`. Its AUC is :math:`\frac{1+A_m-A_n}2`."""
+    total = match_agreement + stranger_agreement
+    return stranger_agreement / total if total >= 1 else (1 - match_agreement) / (2 - total)
+
+
+def perfect_eer(prior: ArrayLike) -> float:
+    r"""Smallest EER that a covariate with this prior allows.
+
+    With :math:`\pi` ascending, :math:`A_k=\sum_{i\le k}\pi_i^2`, :math:`B_k=\sum_{i\le k}\pi_i` and the first k with
+    :math:`A_k\ge1-B_k`:
+
+    .. math:: \mathrm{EER}^*=A_{k-1}+\lambda\pi_k^2,\qquad \lambda=\frac{1-B_{k-1}-A_{k-1}}{\pi_k^2+\pi_k}
+
+    Uniform: :math:`1/(K+1)`. Rare values are the strongest evidence and are accepted first.
+
+    Examples
+    --------
+    >>> round(perfect_eer([0.5, 0.5]), 12), round(perfect_eer([(10**0.5 - 2) / 2, 2 - 10**0.5 / 2]), 6)
+    (0.333333333333, 0.324555)
+    """
+    pi = np.sort(distributions(prior, "prior", ndim=1))
+    squares, sums = np.r_[0.0, np.cumsum(pi**2)], np.r_[0.0, np.cumsum(pi)]
+    k = int(np.argmax(squares[1:] >= 1 - sums[1:] - 1e-15))
+    return float(squares[k] + (1 - sums[k] - squares[k]) / (1 + 1 / pi[k]))
+
+
+def symmetric_binary_eer(probe_error: float, gallery_error: float) -> float:
+    r"""Balanced binary covariate, symmetric errors: :math:`\frac1{2+r}`, :math:`r=(1-2e_p)(1-2e_g)`; the AUC is :math:`\frac12+\frac r4`."""
+    return 1 / (2 + (1 - 2 * probe_error) * (1 - 2 * gallery_error))
+
+
+def even_errors_eer(values: int, probe_accuracy: float, gallery_accuracy: float) -> float:
+    r"""Uniform prior, errors spread evenly: :math:`\frac1{1+KA_m}` if :math:`A_m\ge1-\frac1K`, else :math:`\frac{1-A_m}{2-1/K-A_m}`."""
+    return same_label_eer(even_errors_agreement(values, probe_accuracy, gallery_accuracy), 1 / values)
+
+
+def uniform_posterior_eer() -> float:
+    r"""Balanced binary covariate, both posteriors uniform on (0, 1).
+
+    .. math:: \mathrm{EER}=\tfrac12(1-z+z\ln z),\quad (1-z+z\ln z)+\tfrac12\left(\tfrac14+\tfrac{z^2}2\ln z-\tfrac{z^2}4\right)=1
+
+    Examples
+    --------
+    >>> round(uniform_posterior_eer(), 6)
+    0.437873
+    """
+    z = optimize.brentq(lambda z: -z + z * np.log(z) + (0.25 + z**2 / 2 * np.log(z) - z**2 / 4) / 2, 1e-6, 1, xtol=1e-15)
+    return float(1 - z + z * np.log(z)) / 2
+
+
+# --- 7. Retrieval from a large collection -----------------------------------------------------------------------------------
+
+
+def _collection(items: int, relevant: int = 1, k: int | None = None) -> None:
+    for name, value, top in (("items", items, None), ("relevant", relevant, items), ("k", k, items)):
+        if value is not None and (int(value) != value or value < 1 or (top is not None and value > top)):
+            raise ValueError(f"{name}: expected a whole number from 1 to {'the number of items' if top else 'any'}, found {value} (items: {items})")
+
+
+def mean_reciprocal_rank(model: CovariateModel, items: int, score: ArrayLike | None = None) -> float:
+    r"""MRR, equal to mAP, with one relevant item among M.
+
+    .. math:: \frac1M\sum_a m_p(a)\sum_l s_l\left[\Phi_M(U_{l+1})-\Phi_M(U_l)\right],\qquad \Phi_M(x)=\sum_{i=1}^M\frac{1-(1-x)^i}{i}
+
+    Raises ``ValueError`` if `items` is not a whole number of at least 1.
+    """
+    _collection(items)
+    levels, _ = _levels(model, score)
+    return float(ranks.mean_reciprocal_rank(items, levels.before, levels.rival) @ levels.match)
+
+
+def perfect_mean_reciprocal_rank(prior: ArrayLike, items: int) -> float:
+    r"""Perfect recognition: :math:`\frac1M\sum_c\Phi_M(\pi_c)`; no information gives :math:`H_M/M`."""
+    _collection(items)
+    return float(ranks.phi(items, distributions(prior, "prior", ndim=1)).sum() / items)
+
+
+def hit_at_k(model: CovariateModel, items: int, k: int, score: ArrayLike | None = None) -> float:
+    r"""Probability that the one relevant item of M is among the first k.
+
+    .. math:: \frac1M\sum_a m_p(a)\sum_l s_l\left[E\min(\mathrm{Bin}(M,U_{l+1}),k)-E\min(\mathrm{Bin}(M,U_l),k)\right]
+
+    Raises ``ValueError`` unless ``1 <= k <= items``.
+    """
+    _collection(items, 1, k)
+    levels, _ = _levels(model, score)
+    return float(ranks.probability_in_top(items, k, levels.before, levels.rival) @ levels.match)
+
+
+def _relevant_levels(model: CovariateModel, score: ArrayLike | None) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Weight, and (U, g, V, tau), of every (value, probe label, level) where a relevant item can sit."""
+    if model.match_table is not None:
+        raise ValueError("model: with several relevant items the law of all their labels is needed, a match_table for one match does not give it")
+    levels, seen = _levels(model, score)
+    width = np.array([levels.total(np.tile(row, (len(seen), 1))) for row in model.gallery_confusion])
+    first = np.searchsorted(levels.row, np.arange(len(seen)))
+    running = np.cumsum(width, axis=1) - width
+    before = running - running[:, first][:, levels.row]
+    weight = (model.prior[:, None] * model.probe_confusion[:, seen])[:, levels.row] * width
+    keep = weight > 0
+    spread = [np.broadcast_to(values, weight.shape)[keep] for values in (levels.before, levels.rival)]
+    return weight[keep], (*spread, np.clip(before[keep], 0, 1), width[keep])
+
+
+def mean_average_precision(model: CovariateModel, items: int, relevant: int = 1, score: ArrayLike | None = None) -> float:
+    r"""mAP in a collection of M items, R of them relevant (same person, so same value), the rest independent impostors.
+
+    .. math:: \sum_{c,a}\pi_c Q^p_{ca}\sum_l\tau_l\int_0^1 E\frac{1+Y}{1+X+Y}\,d\theta
+
+    with :math:`\tau_l` the relevant mass of level l given c; the expectation is that of `metrics.ranks.mean_precision_at_match`.
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= relevant <= items``, or for a model with a `match_table`.
+    """
+    _collection(items, relevant)
+    if relevant == 1:
+        return mean_reciprocal_rank(model, items, score)
+    weight, cells = _relevant_levels(model, score)
+    return float(ranks.mean_precision_at_match(items, relevant, *cells) @ weight)
+
+
+def precision_at_k(model: CovariateModel, items: int, relevant: int, k: int, score: ArrayLike | None = None) -> float:
+    r"""Expected share of relevant items among the first k of M.
+
+    .. math:: \frac Rk\sum_{c,a}\pi_c Q^p_{ca}\sum_l\tau_l\int_0^1 P(X+Y\le k-1)\,d\theta
+
+    Recall at k is this times :math:`k/R`. Raises as `mean_average_precision`, and unless ``1 <= k <= items``.
+    """
+    _collection(items, relevant, k)
+    if relevant == 1:
+        return hit_at_k(model, items, k, score) / k
+    weight, cells = _relevant_levels(model, score)
+    return float(ranks.mean_probability_in_top(items, relevant, k, *cells) @ weight) * relevant / k
+
+
+def recall_at_k(model: CovariateModel, items: int, relevant: int, k: int, score: ArrayLike | None = None) -> float:
+    r"""Expected share of the R relevant items that are among the first k: precision at k times :math:`k/R`."""
+    return precision_at_k(model, items, relevant, k, score) * k / relevant
+
+
+def perfect_mean_average_precision(prior: ArrayLike, items: int, relevant: int = 1) -> float:
+    r"""Perfect recognition: the relevant items are in random order with the T impostors of the same value.
+
+    .. math:: \sum_c\pi_c\sum_{T=0}^{M-R}\mathrm{Bin}(T;M-R,\pi_c)\,f(R,R+T)
+
+    with f of `metrics.ranks.average_precision_of_random_order`. Work grows with M times K; raises unless ``1 <= relevant <= items``.
+    """
+    _collection(items, relevant)
+    pi = distributions(prior, "prior", ndim=1)
+    others = np.arange(items - relevant + 1)
+    law = stats.binom.pmf(others, items - relevant, pi[:, None])
+    return float(pi @ law @ ranks.average_precision_of_random_order(relevant, relevant + others))
+
+
+def finite_mean_average_precision(query_relevant: Int[np.ndarray, " queries"], query_group: Int[np.ndarray, " queries"]) -> float:
+    r"""Perfect recognition in a finite collection: the mean over queries of :math:`f(R_q, n_q)`.
+
+    Parameters
+    ----------
+    query_relevant
+        :math:`R_q`, relevant items of each query.
+    query_group
+        :math:`n_q`, items in the collection that have the query's value.
+    """
+    return float(ranks.average_precision_of_random_order(query_relevant, query_group).mean())
+
+
+def relevance_posterior(model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " items"], relevant: int) -> Float[np.ndarray, " items"]:
+    r"""Exact probability that each item of a collection is relevant, given all labels: the gallery itself tells something about c.
+
+    .. math:: P(j\text{ relevant}) \propto \sum_c P(c|a)\,r_c(b_j)\,e_{R-1}\bigl(\{r_c(b_i)\}_{i\ne j}\bigr),\qquad r_c(b)=\frac{Q^g_{cb}}{m_g(b)}
+
+    The elementary symmetric polynomials :math:`e` are coefficients of :math:`\prod_b(1+r_c(b)z)^{n_b}`, multiplied out in logs. Ranking by
+    this beats ranking by L unless the relevant items are few among many.
+
+    Parameters
+    ----------
+    model
+        The covariate and its recognisers.
+    probe_label, gallery_labels
+        What the recognisers reported.
+    relevant
+        R, the number of relevant items in the collection.
+
+    Returns
+    -------
+    Float[np.ndarray, " items"]
+        Probabilities that sum to R.
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= relevant <= items``, or if the labels cannot occur in such a collection.
+    """
+    labels = np.asarray(gallery_labels)
+    _collection(len(labels), relevant)
+    counts = np.bincount(labels, minlength=model.gallery_confusion.shape[1])
+    if (model.gallery_marginal[counts > 0] == 0).any():
+        raise ValueError("gallery_labels: a label that impostors never report; its items are relevant for certain, take them out first")
+    present = np.flatnonzero(counts)
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(model.gallery_confusion[:, present] / model.gallery_marginal[present])
+        log_probe = np.log(model.probe_posterior[probe_label])
+    # One row a label: the counts of all other items, that is with one item of this label taken out.
+    others = counts[present] - np.eye(len(present), dtype=int)
+    log_e = np.array([_log_elementary(log_ratio, row, relevant - 1) for row in others])
+    log_weight = log_probe[:, None] + log_ratio + log_e.T
+    per_label = special.logsumexp(log_weight, axis=0)
+    if not np.isfinite(per_label).any():
+        raise ValueError(f"gallery_labels: no value explains {relevant} relevant items with probe label {probe_label}; check the labels")
+    share = np.exp(per_label - per_label.max())
+    return (relevant * share / (share @ counts[present]))[np.searchsorted(present, labels)]
+
+
+def _log_elementary(log_ratio: np.ndarray, counts: np.ndarray, degree: int) -> np.ndarray:
+    """Log of the coefficient of z**degree in prod_b (1 + r_b z)**n_b, for every row of `log_ratio`."""
+    powers = np.arange(degree + 1)
+    shift = powers[:, None] - powers
+    total = np.full((len(log_ratio), degree + 1), -np.inf)
+    total[:, 0] = 0.0
+    for log_r, n in zip(log_ratio.T, counts, strict=True):
+        with np.errstate(invalid="ignore"):
+            log_choose = np.where(powers <= n, special.gammaln(n + 1) - special.gammaln(powers + 1) - special.gammaln(np.maximum(n - powers, 0) + 1), -np.inf)
+            term = np.where(powers == 0, 0.0, log_choose + powers * log_r[:, None])
+        moved = np.where(shift >= 0, term[:, np.maximum(shift, 0)], -np.inf)
+        total = special.logsumexp(total[:, None, :] + moved, axis=2)
+    return total[:, degree]
+
+
+# --- 8. Open set: is the probe there at all? ----------------------------------------------------------------------------------
+
+
+def _presence(presence: float) -> float:
+    if not 0 <= presence <= 1:
+        raise ValueError(f"presence: expected a probability in [0, 1], found {presence}")
+    return float(presence)
+
+
+def open_set_accuracy(model: CovariateModel, sizes: ArrayLike, presence: float) -> float | Float[np.ndarray, "..."]:
+    r"""Probability of a correct answer, the right entry or "absent", when the probe is there with probability :math:`\omega`.
+
+    Answer "absent" if :math:`\frac\omega N\max_j L(a,b_j) < 1-\omega`, else the best entry:
+
+    .. math:: \sum_a m_p(a)\sum_l\max\left(1-\omega,\ \frac{\omega s_l}N\right)\left[(1-U_l)^N-(1-U_{l+1})^N\right]
+
+    Raises ``ValueError`` for a `presence` outside [0, 1].
+    """
+    omega = _presence(presence)
+    levels, seen = _levels(model, None)
+    probe = model.probe_marginal[seen][levels.row]
+    return _by_size(
+        levels,
+        sizes,
+        lambda block: np.maximum((1 - omega) * probe * levels.best_rival(block), omega * levels.match * levels.first(block)).sum(axis=1),
+    )
+
+
+def perfect_open_set_accuracy(prior: ArrayLike, sizes: ArrayLike, presence: float) -> float | Float[np.ndarray, "..."]:
+    r"""Perfect recognition; covariates can contradict "absent" only while :math:`N<\omega/((1-\omega)\pi_c)`.
+
+    .. math:: \sum_c\pi_c\left[(1-\omega)(1-\pi_c)^N+\max\left(1-\omega,\frac{\omega}{N\pi_c}\right)\left(1-(1-\pi_c)^N\right)\right]
+    """
+    omega = _presence(presence)
+    pi = distributions(prior, "prior", ndim=1)
+    pi = pi[pi > 0]
+    flat, shape = whole_sizes(sizes)
+    count = flat[:, None]
+    with np.errstate(divide="ignore"):
+        nobody = np.exp(count * np.log1p(-pi))
+    return _shaped(((1 - omega) * nobody + np.maximum(1 - omega, omega / (count * pi)) * (1 - nobody)) @ pi, shape)
+
+
+def identification_rates(model: CovariateModel, size: int, thresholds: ArrayLike) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    r"""Open-set operating points: detection-and-identification rate and false-alarm rate at thresholds on L.
+
+    .. math::
+        \mathrm{DIR}=\frac1N\sum_a m_p(a)\sum_{l:\,s_l\ge\tau}s_l[\cdot],\qquad \mathrm{FAR}=\sum_a m_p(a)\sum_{l:\,s_l\ge\tau}[\cdot],\qquad
+        [\cdot]=(1-U_l)^N-(1-U_{l+1})^N
+
+    Parameters
+    ----------
+    model
+        The covariate and its recognisers.
+    size
+        Gallery size N.
+    thresholds
+        :math:`\tau`; a level within a relative 1e-12 of it counts as reached.
+
+    Returns
+    -------
+    tuple
+        DIR and FAR, in the shape of `thresholds`.
+    """
+    levels, seen = _levels(model, None)
+    flat, _ = whole_sizes(size, name="size")
+    tau = np.asarray(thresholds, dtype=float)
+    reached = levels.score >= tau[..., None] - ranks.TIE_RTOL * np.abs(tau[..., None])
+    found = levels.match * levels.first(flat)[0]
+    alarm = model.probe_marginal[seen][levels.row] * levels.best_rival(flat)[0]
+    return (reached * found).sum(axis=-1), (reached * alarm).sum(axis=-1)
+
+
+def presence_test(model: CovariateModel, size: int) -> Verification:
+    r"""Is the probe in the gallery? Optimal test for two gallery labels, a function of how many entries carry the first.
+
+    .. math:: \frac{P(\text{labels}\mid\text{present})}{P(\text{labels}\mid\text{absent})}=\frac1N\sum_j L(a,b_j),\qquad n_1\sim\mathrm{Bin}(N,m_g(1))
+
+    The mean over entries, not the largest. Raises ``ValueError`` if the gallery recogniser has not two labels.
+    """
+    if model.gallery_confusion.shape[1] != 2:
+        raise ValueError(f"model: the presence test is written for 2 gallery labels, found {model.gallery_confusion.shape[1]}")
+    seen = np.flatnonzero(model.probe_marginal > 0)
+    count = np.arange(whole_sizes(size, name="size")[0][0] + 1)
+    absent = model.probe_marginal[seen, None] * stats.binom.pmf(count, count[-1], model.gallery_marginal[0])
+    ratio = model.likelihood_ratio[seen]
+    mean_ratio = (count * ratio[:, :1] + (count[-1] - count) * ratio[:, 1:]) / count[-1]
+    return verify_tables(absent * mean_ratio, absent, mean_ratio)
+
+
+# --- 9. Limits ------------------------------------------------------------------------------------------------------------------
+
+
+def match_accuracy_limit(model: CovariateModel) -> float:
+    r"""What :math:`N P_N` tends to: accuracy dies as 1/N, however good the recognisers.
+
+    .. math:: \lim_{N\to\infty} N P_N=\sum_a\max_b\frac{M(a,b)}{m_g(b)}\le\sum_a\max_c Q^p_{ca}\le K
+
+    Infinite if a match can report a label that impostors never do.
+    """
+    ratio = _ratio(model.joint, model.gallery_marginal)
+    return float(np.nan_to_num(ratio, nan=0.0, posinf=np.inf).max(axis=1).sum())
+
+
+def many_values_match_accuracy(values: ArrayLike, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+    r"""Many equally frequent values, perfectly recognised: :math:`P_N\approx\left(1-e^{-N/K}\right)K/N`."""
+    load = np.asarray(sizes, dtype=float) / np.asarray(values, dtype=float)
+    return -np.expm1(-load) / load
+
+
+def mean_reciprocal_rank_limit(model: CovariateModel, items: int) -> float:
+    r"""MRR of a very large collection.
+
+    .. math:: \frac1M\sum_a m_p(a)\left\{s_1\left[\ln(Mg_1)+\gamma\right]+\sum_{l\ge2}s_l\ln\frac{U_{l+1}}{U_l}\right\}
+    """
+    levels, _ = _levels(model, None)
+    top = levels.before == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(top, np.log(items * levels.rival) + np.euler_gamma, np.log1p(levels.rival / levels.before))
+    real = levels.rival > 0
+    return float((levels.match[real] / levels.rival[real] * gain[real]).sum() / items)
+
+
+def mean_roc(model: CovariateModel, z: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    r"""Mean of the per-probe ROC curves, :math:`R(z)=E_a\,\mathrm{ROC}_a(z)`: the law of the share of impostors that outrank the match.
+
+    Recall at :math:`k=\kappa M` tends to :math:`R(\kappa)`; the accuracy is :math:`P_N=E(1-Z)^{N-1}` with this law.
+    """
+    levels, _ = _levels(model, None)
+    z = np.asarray(z, dtype=float)[:, None]
+    share = np.where(levels.rival > 0, (z - levels.before) / np.where(levels.rival > 0, levels.rival, 1), z >= levels.before)
+    return np.clip(share, 0, 1) @ levels.match
+
+
+# --- 10. From data: recognisers, tables, prediction and measurement ------------------------------------------------------------------
+
+
+def train_recogniser(
+    features: Float[np.ndarray, "people dim"], values: Int[np.ndarray, " people"], *, inverse_penalty: float = 1.0, iterations: int = 500
+) -> Pipeline:
+    """A covariate recogniser: standardise, then multinomial logistic regression.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two values in the training people.
+    """
+    if len(np.unique(values)) < 2:
+        raise ValueError(f"values: a recogniser needs at least two values to tell apart, found only {np.unique(values).tolist()}")
+    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=iterations)).fit(features, values)
+
+
+def posteriors_of(recogniser: Pipeline, features: Float[np.ndarray, "people dim"], values: int) -> Float[np.ndarray, "people values"]:
+    """Posteriors over all `values`; those that training never saw get zero."""
+    posterior = np.zeros((len(features), values))
+    posterior[:, recogniser.classes_] = recogniser.predict_proba(features)
+    return posterior
+
+
+def estimate_confusion(
+    values: Int[np.ndarray, " people"], labels: Int[np.ndarray, " people"], shape: tuple[int, int], *, smoothing: float = 1.0
+) -> Float[np.ndarray, "values labels"]:
+    r"""Confusion table from people used neither for training nor for measuring.
+
+    .. math:: \hat Q_{ca}=\frac{n_{ca}+\alpha/A}{n_c+\alpha}
+
+    Parameters
+    ----------
+    values, labels
+        True value and reported label of each person.
+    shape
+        K and A.
+    smoothing
+        :math:`\alpha`, Dirichlet mass a row, spread evenly.
+
+    Raises
+    ------
+    ValueError
+        If a value or label is out of range, lengths differ, or a row stays empty with ``smoothing=0``.
+    """
+    values, labels = np.asarray(values), np.asarray(labels)
+    if values.shape != labels.shape or values.ndim != 1:
+        raise ValueError(f"values and labels: expected two lists of equal length, found shapes {values.shape} and {labels.shape}")
+    for name, entries, top in (("values", values, shape[0]), ("labels", labels, shape[1])):
+        if len(entries) and not (entries.min() >= 0 and entries.max() < top):
+            raise ValueError(f"{name}: expected integers from 0 to {top - 1}, found {entries.min()} to {entries.max()}")
+    counts = np.bincount(values * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+    total = counts.sum(axis=1, keepdims=True)
+    if smoothing == 0 and (total == 0).any():
+        raise ValueError(f"values: value {int(np.argmin(total[:, 0]))} has no person; use smoothing > 0 or more people")
+    return (counts + smoothing / shape[1]) / (total + smoothing)
+
+
+def estimate_model(
+    values: Int[np.ndarray, " people"],
+    probe_labels: Int[np.ndarray, " people"],
+    gallery_labels: Int[np.ndarray, " people"],
+    shape: tuple[int, int, int],
+    *,
+    smoothing: float = 1.0,
+    joint: bool = False,
+) -> CovariateModel:
+    """Model from calibration people: their frequencies, and a table for each recogniser (`estimate_confusion`).
+
+    Parameters
+    ----------
+    values, probe_labels, gallery_labels
+        True value and the two reported labels of each person.
+    shape
+        K, A, B.
+    smoothing
+        Dirichlet mass a row of the tables.
+    joint
+        Measure the joint table of the two labels as well and use it in place of the product (for correlated errors).
+    """
+    values = np.asarray(values)
+    prior = np.bincount(values, minlength=shape[0]) / len(values)
+    tables = [estimate_confusion(values, labels, (shape[0], n), smoothing=smoothing) for labels, n in zip((probe_labels, gallery_labels), shape[1:], strict=True)]
+    match_table = None
+    if joint:
+        counts = np.bincount(np.asarray(probe_labels) * shape[2] + np.asarray(gallery_labels), minlength=shape[1] * shape[2]).reshape(shape[1:])
+        cells = counts + smoothing / counts.size
+        match_table = cells / cells.sum()
+    return CovariateModel(prior, *tables, match_table=match_table)
+
+
+def accuracy_bracket(
+    values: Int[np.ndarray, " people"],
+    probe_labels: Int[np.ndarray, " people"],
+    gallery_labels: Int[np.ndarray, " people"],
+    shape: tuple[int, int, int],
+    sizes: ArrayLike,
+    *,
+    rng: np.random.Generator,
+) -> tuple[float | Float[np.ndarray, "..."], float | Float[np.ndarray, "..."]]:
+    """Cross-fitted and plug-in prediction of the 1:N accuracy: a pessimistic and an optimistic value.
+
+    Plug-in chooses and counts with the same table and so profits from its noise. Cross-fitted takes :math:`L` from one random half of the
+    people and :math:`M` from the other (both ways, averaged), and loses for the noise of :math:`L`.
+    """
+    data = [np.asarray(values), np.asarray(probe_labels), np.asarray(gallery_labels)]
+    plug_in = match_accuracy(estimate_model(*data, shape), sizes)
+    halves = np.array_split(rng.permutation(len(data[0])), 2)
+    models = [estimate_model(*(column[half] for column in data), shape) for half in halves]
+    crossed = [match_accuracy(judge, sizes, rule.likelihood_ratio) for rule, judge in (models, models[::-1])]
+    return (crossed[0] + crossed[1]) / 2, plug_in
+
+
+def predicted_performance(model: CovariateModel, sizes: Sequence[int], items: int, score: ArrayLike | None = None) -> dict[str, float]:
+    """What the tables promise: 1:N accuracies, EER, AUC, and mAP with one relevant item among `items`."""
+    test = verify(model, score)
+    accuracy = {f"1:{n}": match_accuracy(model, n, score) for n in sizes}
+    return {**accuracy, "EER": test.eer, "AUC": test.auc, "mAP": mean_reciprocal_rank(model, items, score)}
+
+
+def measured_performance(scores: Float[np.ndarray, "people people"], sizes: Sequence[int]) -> dict[str, float]:
+    """What a score matrix (probe i belongs to gallery item i) achieves, all ties by lot: the same entries as `predicted_performance`.
+
+    The EER is that of the randomised test (convex hull of the ROC), which is the quantity of the formulas.
+    """
+    same = np.eye(len(scores), dtype=bool)
+    curve = verification.roc(np.ravel(scores), same.ravel())
+    accuracy = dict(zip((f"1:{n}" for n in sizes), matching.match_accuracy(scores, list(sizes)).tolist(), strict=True))
+    return {
+        **accuracy,
+        "EER": verification.convex_hull_eer(curve),
+        "AUC": verification.auc(curve),
+        "mAP": retrieval.mean_average_precision(scores, same),
+    }
+
+
+def calibration(posteriors: CovariatePosteriors) -> tuple[float, Float[np.ndarray, " values"]]:
+    r"""Brier score :math:`\frac1n\sum_i\sum_c(u_{ic}-[c=c_i])^2`, and "mean posterior minus frequency" of every value (0 if calibrated)."""
+    truth: Bool[np.ndarray, "people values"] = posteriors.values[:, None] == np.arange(posteriors.posterior.shape[1])
+    return float(((posteriors.posterior - truth) ** 2).sum(axis=1).mean()), posteriors.posterior.mean(axis=0) - truth.mean(axis=0)
+
+
+def sharpen(posterior: Float[np.ndarray, "n values"], temperature: float) -> Float[np.ndarray, "n values"]:
+    r"""Posteriors made over- or under-confident: :math:`u_c^{1/T}`, renormalised. T below 1 sharpens. Raises unless T > 0."""
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a positive number, found {temperature}")
+    return special.softmax(np.log(np.maximum(posterior, 1e-300)) / temperature, axis=-1)
