@@ -32,24 +32,27 @@ class ReportingEngine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
-        """Run all cells; report the start and the end of each code cell."""
-        code_cells = [index for index, cell in enumerate(nb_man.nb.cells) if cell.cell_type == "code"]
+        """Run all cells; report the start and the end of each code cell, numbered as in the notebook on disk."""
+        written = [
+            index
+            for index, cell in enumerate(nb_man.nb.cells)
+            if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+        ]
+        number = {index: position + 1 for position, index in enumerate(written)}
         started, completed = nb_man.cell_start, nb_man.cell_complete
 
         def cell_start(cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-            if cell.cell_type == "code":
-                report(
-                    event="start", cell=code_cells.index(cell_index) + 1, source=cell.source.strip().splitlines()[:3]
-                )
+            if cell_index in number:
+                report(event="start", cell=number[cell_index], source=cell.source.strip().splitlines()[:3])
             started(cell, cell_index, **kwargs)
 
         def cell_complete(cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
             completed(cell, cell_index, **kwargs)
-            if cell.cell_type == "code":
-                report(event="cell", done=code_cells.index(cell_index) + 1, total=len(code_cells))
+            if cell_index in number:
+                report(event="cell", done=number[cell_index], total=len(number))
 
         nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
-        report(event="cell", done=0, total=len(code_cells))
+        report(event="cell", done=0, total=len(number))
         super().execute_managed_notebook(nb_man, kernel_name, **options)
 
 

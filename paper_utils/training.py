@@ -65,7 +65,6 @@ def launch(
             f"{processes * nodes} processes were asked for; start them with `torchrun --nproc-per-node {processes} -m paper_utils.train ...`"
         )
     accelerator = devices.choose_device(device).type
-    # Heads keep part of their parameters unused in some variants, so unused ones are looked for; static graphs are not assumed.
     strategy = DDPStrategy(process_group_backend="nccl" if accelerator == "cuda" else "gloo") if several else "auto"
     fabric = lightning_fabric.Fabric(
         accelerator=accelerator, strategy=strategy, devices=processes, num_nodes=nodes, precision=precision

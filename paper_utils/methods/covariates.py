@@ -27,8 +27,9 @@ from sklearn.preprocessing import StandardScaler
 
 from paper_utils.data.covariate_files import CovariatePosteriors
 from paper_utils.metrics import matching, ranks, retrieval, verification
-from paper_utils.metrics.probabilities import distributions
-from paper_utils.metrics.ranks import Levels, whole_sizes
+from paper_utils.metrics.label_tests import Verification, verify_tables
+from paper_utils.metrics.probabilities import distributions, probability, ratio
+from paper_utils.metrics.ranks import Levels, check_collection, shaped, whole_sizes
 
 # --- 1. The model: what the two recognisers report -------------------------------------------------------------------
 
@@ -79,8 +80,12 @@ class CovariateModel:
         tables = {name: distributions(getattr(self, name), name) for name in ("probe_confusion", "gallery_confusion")}
         for name, table in tables.items():
             if len(table) != len(prior):
-                raise ValueError(f"{name}: expected one row for each of the {len(prior)} values of prior, found shape {table.shape}")
-        impostor = prior if self.impostor_prior is None else distributions(self.impostor_prior, "impostor_prior", ndim=1)
+                raise ValueError(
+                    f"{name}: expected one row for each of the {len(prior)} values of prior, found shape {table.shape}"
+                )
+        impostor = (
+            prior if self.impostor_prior is None else distributions(self.impostor_prior, "impostor_prior", ndim=1)
+        )
         if len(impostor) != len(prior):
             raise ValueError(f"impostor_prior: expected {len(prior)} values as in prior, found {len(impostor)}")
         joint = None
@@ -88,7 +93,9 @@ class CovariateModel:
             joint = np.asarray(self.match_table, dtype=float)
             expected = (tables["probe_confusion"].shape[1], tables["gallery_confusion"].shape[1])
             if joint.shape != expected:
-                raise ValueError(f"match_table: expected shape {expected} (probe labels, gallery labels), found {joint.shape}")
+                raise ValueError(
+                    f"match_table: expected shape {expected} (probe labels, gallery labels), found {joint.shape}"
+                )
             joint = distributions(joint.ravel(), "match_table (all entries)", ndim=1).reshape(expected)
         for name, value in {"prior": prior, **tables, "impostor_prior": impostor, "match_table": joint}.items():
             object.__setattr__(self, name, value)
@@ -125,10 +132,14 @@ class CovariateModel:
         for name, (mass, posterior) in (("probe", probe), ("gallery", gallery)):
             mass, posterior = distributions(mass, f"{name} mass", ndim=1), distributions(posterior, f"{name} posterior")
             if posterior.shape != (len(mass), len(tau)):
-                raise ValueError(f"{name} posterior: expected shape {(len(mass), len(tau))} (symbols, values), found {posterior.shape}")
+                raise ValueError(
+                    f"{name} posterior: expected shape {(len(mass), len(tau))} (symbols, values), found {posterior.shape}"
+                )
             joint = mass[:, None] * posterior
             if np.abs(joint.sum(0) - tau).max() > 1e-9:
-                raise ValueError(f"{name} posterior: its mean over symbols is {joint.sum(0)}, expected the prior {tau}; the posteriors are not calibrated")
+                raise ValueError(
+                    f"{name} posterior: its mean over symbols is {joint.sum(0)}, expected the prior {tau}; the posteriors are not calibrated"
+                )
             rows = np.where(tau > 0, joint / np.where(tau > 0, tau, 1), mass[:, None]).T
             tables.append(rows / rows.sum(axis=1, keepdims=True))
         return cls(prior, *tables)
@@ -172,13 +183,29 @@ class CovariateModel:
     def from_mapping(cls, entries: Mapping[str, object]) -> CovariateModel:
         """A model from the entries of a model file, in any of its layouts; see `data.covariate_files.load_model`."""
         if "prior" in entries and "probe_symbols" in entries:
-            symbols = [(entries[f"{side}_symbols"]["mass"], entries[f"{side}_symbols"]["posterior"]) for side in ("probe", "gallery")]
+            symbols = [
+                (entries[f"{side}_symbols"]["mass"], entries[f"{side}_symbols"]["posterior"])
+                for side in ("probe", "gallery")
+            ]
             return cls.from_symbols(entries["prior"], *symbols, training_prior=entries.get("training_prior"))
         if "joint_prior" in entries:
             return cls.dependent(entries["joint_prior"], entries["probe_confusions"], entries["gallery_confusions"])
         if "priors" in entries:
-            return cls.independent([cls(*one) for one in zip(entries["priors"], entries["probe_confusions"], entries["gallery_confusions"], strict=True)])
-        return cls(entries["prior"], entries["probe_confusion"], entries["gallery_confusion"], entries.get("impostor_prior"), entries.get("match_table"))
+            return cls.independent(
+                [
+                    cls(*one)
+                    for one in zip(
+                        entries["priors"], entries["probe_confusions"], entries["gallery_confusions"], strict=True
+                    )
+                ]
+            )
+        return cls(
+            entries["prior"],
+            entries["probe_confusion"],
+            entries["gallery_confusion"],
+            entries.get("impostor_prior"),
+            entries.get("match_table"),
+        )
 
     @cached_property
     def probe_marginal(self) -> Float[np.ndarray, " probe_labels"]:
@@ -203,24 +230,19 @@ class CovariateModel:
         return np.outer(self.probe_marginal, self.gallery_marginal)
 
     @cached_property
-    def likelihood_ratio(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+    def likelihoodratio(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
         """:math:`L(a,b)`; infinite where only a match can report the label, NaN where nobody does."""
-        return _ratio(self.joint, self.strangers)
+        return ratio(self.joint, self.strangers)
 
     @property
     def probe_posterior(self) -> Float[np.ndarray, "probe_labels values"]:
         """:math:`P(c|a)` of the probe recogniser; NaN for labels that never occur."""
-        return _ratio((self.probe_confusion * self.prior[:, None]).T, self.probe_marginal[:, None])
+        return ratio((self.probe_confusion * self.prior[:, None]).T, self.probe_marginal[:, None])
 
     @property
     def gallery_posterior(self) -> Float[np.ndarray, "gallery_labels values"]:
         """:math:`P(c|b)` of the gallery recogniser among impostors; NaN for labels that never occur."""
-        return _ratio((self.gallery_confusion * self.impostor_prior[:, None]).T, self.gallery_marginal[:, None])
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return above / below
+        return ratio((self.gallery_confusion * self.impostor_prior[:, None]).T, self.gallery_marginal[:, None])
 
 
 # --- 2. The optimal decision for one of N -----------------------------------------------------------------------------
@@ -232,7 +254,9 @@ def same_label_score(model: CovariateModel) -> Float[np.ndarray, "probe_labels g
 
 
 def posterior_score(
-    probe: Float[np.ndarray, "n values"], gallery: Float[np.ndarray, "m values"], impostor_prior: ArrayLike | None = None
+    probe: Float[np.ndarray, "n values"],
+    gallery: Float[np.ndarray, "m values"],
+    impostor_prior: ArrayLike | None = None,
 ) -> Float[np.ndarray, "n m"]:
     r"""Optimal score of two calibrated posteriors, equal to the likelihood ratio.
 
@@ -254,13 +278,19 @@ def posterior_score(
         return probe @ gallery.T
     rho = distributions(impostor_prior, "impostor_prior", ndim=1)
     if not probe.shape[1] == gallery.shape[1] == len(rho):
-        raise ValueError(f"probe, gallery, impostor_prior: expected as many values, found {probe.shape[1]}, {gallery.shape[1]}, {len(rho)}")
+        raise ValueError(
+            f"probe, gallery, impostor_prior: expected as many values, found {probe.shape[1]}, {gallery.shape[1]}, {len(rho)}"
+        )
     if (gallery[:, rho == 0] > 0).any():
-        raise ValueError("gallery: posterior mass on a value with impostor prior 0; such an entry cannot be an impostor, score it infinite yourself")
+        raise ValueError(
+            "gallery: posterior mass on a value with impostor prior 0; such an entry cannot be an impostor, score it infinite yourself"
+        )
     return (probe / np.where(rho > 0, rho, 1)) @ gallery.T
 
 
-def correct_prior(posterior: Float[np.ndarray, "n values"], training_prior: ArrayLike, prior: ArrayLike) -> Float[np.ndarray, "n values"]:
+def correct_prior(
+    posterior: Float[np.ndarray, "n values"], training_prior: ArrayLike, prior: ArrayLike
+) -> Float[np.ndarray, "n values"]:
     r"""Posteriors made under :math:`\tau`, turned into posteriors under :math:`\pi`: :math:`u_c \leftarrow u_c\,\pi_c/\tau_c`, renormalised.
 
     Raises
@@ -270,19 +300,25 @@ def correct_prior(posterior: Float[np.ndarray, "n values"], training_prior: Arra
     """
     tau, pi = distributions(training_prior, "training_prior", ndim=1), distributions(prior, "prior", ndim=1)
     if len(tau) != len(pi) or posterior.shape[-1] != len(pi):
-        raise ValueError(f"posterior, training_prior, prior: expected as many values, found {posterior.shape[-1]}, {len(tau)}, {len(pi)}")
+        raise ValueError(
+            f"posterior, training_prior, prior: expected as many values, found {posterior.shape[-1]}, {len(tau)}, {len(pi)}"
+        )
     if ((tau == 0) & (pi > 0)).any():
-        raise ValueError(f"training_prior: value {int(np.argmax((tau == 0) & (pi > 0)))} has prior 0 in training and not in use; retrain with such people")
+        raise ValueError(
+            f"training_prior: value {int(np.argmax((tau == 0) & (pi > 0)))} has prior 0 in training and not in use; retrain with such people"
+        )
     weighted = posterior * np.where(tau > 0, pi / np.where(tau > 0, tau, 1), 0)
     return weighted / weighted.sum(axis=-1, keepdims=True)
 
 
-def position_posterior(model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " entries"]) -> Float[np.ndarray, " entries"]:
+def position_posterior(
+    model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " entries"]
+) -> Float[np.ndarray, " entries"]:
     r"""Posterior of the place of the match: :math:`P(J=j \mid a, b_1..b_N) = L(a,b_j)/\sum_i L(a,b_i)`. The rule takes the largest."""
-    ratio = model.likelihood_ratio[probe_label, gallery_labels]
-    if np.isinf(ratio).any():
-        ratio = np.isinf(ratio).astype(float)
-    return ratio / ratio.sum()
+    lr = model.likelihood_ratio[probe_label, gallery_labels]
+    if np.isinf(lr).any():
+        lr = np.isinf(lr).astype(float)
+    return lr / lr.sum()
 
 
 # --- 3. Accuracy of 1:N matching ----------------------------------------------------------------------------------------
@@ -292,7 +328,9 @@ def _levels(model: CovariateModel, score: np.ndarray | None) -> tuple[Levels, In
     """Tie levels of the score (default: the optimal one) for the probe labels that occur, and which labels those are."""
     score = model.likelihood_ratio if score is None else np.asarray(score, dtype=float)
     if score.shape != model.joint.shape:
-        raise ValueError(f"score: expected shape {model.joint.shape} (probe labels, gallery labels), found {score.shape}")
+        raise ValueError(
+            f"score: expected shape {model.joint.shape} (probe labels, gallery labels), found {score.shape}"
+        )
     seen = np.flatnonzero(model.probe_marginal > 0)
     return ranks.levels(score[seen], model.joint[seen], model.gallery_marginal), seen
 
@@ -301,14 +339,12 @@ def _by_size(levels: Levels, sizes: ArrayLike, weigh: Callable[[np.ndarray], np.
     """Apply `weigh` (sizes -> one number a size) to blocks of sizes that fit in memory."""
     flat, shape = whole_sizes(sizes)
     blocks = np.array_split(flat, min(len(flat), -(-len(flat) * len(levels.row) // ranks.BLOCK_CELLS)))
-    return _shaped(np.concatenate([weigh(block) for block in blocks]), shape)
+    return shaped(np.concatenate([weigh(block) for block in blocks]), shape)
 
 
-def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> float | np.ndarray:
-    return float(values[0]) if shape == () else values.reshape(shape)
-
-
-def match_accuracy(model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
+def match_accuracy(
+    model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Probability that the match is found among N entries.
 
     For each probe label the gallery labels are sorted by score into levels :math:`l` with impostor mass :math:`g_l`, match mass
@@ -334,53 +370,45 @@ def match_accuracy(model: CovariateModel, sizes: ArrayLike, score: ArrayLike | N
     return _by_size(levels, sizes, lambda block: levels.first(block) @ levels.match)
 
 
-def mean_rank(model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
+def mean_rank(
+    model: CovariateModel, sizes: ArrayLike, score: ArrayLike | None = None
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Expected place of the match among N: :math:`1 + (N-1)(1-P_2)`."""
     flat, shape = whole_sizes(sizes)
-    return _shaped(1 + (flat - 1) * (1 - match_accuracy(model, 2, score)), shape)
+    return shaped(1 + (flat - 1) * (1 - match_accuracy(model, 2, score)), shape)
 
 
-def perfect_match_accuracy(prior: ArrayLike, sizes: ArrayLike, impostor_prior: ArrayLike | None = None) -> float | Float[np.ndarray, "..."]:
-    r"""Perfect recognition, the ceiling of every recogniser.
-
-    .. math:: P_N = \frac1N\sum_c\frac{\pi_c}{\rho_c}\left[1-(1-\rho_c)^N\right] \overset{\rho=\pi}{=} \frac{K-\sum_c(1-\pi_c)^N}{N}
-
-    Examples
-    --------
-    >>> round(perfect_match_accuracy([0.7, 0.3], 2), 12)
-    0.71
-    """
-    pi = distributions(prior, "prior", ndim=1)
-    rho = pi if impostor_prior is None else distributions(impostor_prior, "impostor_prior", ndim=1)
-    flat, shape = whole_sizes(sizes)
-    count = flat[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.where(rho > 0, -np.expm1(count * np.log1p(-rho)) / (count * rho), 1.0)
-    return _shaped(first @ pi, shape)
-
-
-def binary_match_accuracy(model: CovariateModel, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+def binary_match_accuracy(model: CovariateModel, sizes: ArrayLike) -> float | Float[np.ndarray, "*shape"]:
     r"""Two values, any better-than-chance recognisers, :math:`\rho=\pi`: "same label" is optimal.
 
     .. math:: P_N = \frac1N\left\{\frac{M_{11}(1-m_2^N)}{m_1} + \frac{M_{22}(1-m_1^N)}{m_2}\right\} + M_{12}m_2^{N-1}\frac1N + M_{21}m_1^{N-1}\frac1N
 
     with :math:`m = m_g`. Raises ``ValueError`` unless the model is of this kind.
     """
-    better = all(table.shape == (2, 2) and table[0, 0] > table[1, 0] for table in (model.probe_confusion, model.gallery_confusion))
+    better = all(
+        table.shape == (2, 2) and table[0, 0] > table[1, 0]
+        for table in (model.probe_confusion, model.gallery_confusion)
+    )
     if not better or not np.array_equal(model.prior, model.impostor_prior) or model.match_table is not None:
-        raise ValueError("model: the closed form needs 2 values, 2 labels, better-than-chance recognisers and impostor_prior = prior; use match_accuracy")
+        raise ValueError(
+            "model: the closed form needs 2 values, 2 labels, better-than-chance recognisers and impostor_prior = prior; use match_accuracy"
+        )
     (m11, m12), (m21, m22) = model.joint
     m1, m2 = model.gallery_marginal
     flat, shape = whole_sizes(sizes)
     n = flat.astype(float)
-    return _shaped((m11 * (1 - m2**n) / m1 + m12 * m2 ** (n - 1) + m22 * (1 - m1**n) / m2 + m21 * m1 ** (n - 1)) / n, shape)
+    return shaped(
+        (m11 * (1 - m2**n) / m1 + m12 * m2 ** (n - 1) + m22 * (1 - m1**n) / m2 + m21 * m1 ** (n - 1)) / n, shape
+    )
 
 
-def symmetric_binary_match_accuracy(probe_error: float, gallery_error: float, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+def symmetric_binary_match_accuracy(
+    probe_error: float, gallery_error: float, sizes: ArrayLike
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Balanced binary covariate, symmetric errors, :math:`r=(1-2e_p)(1-2e_g)`: :math:`P_N=\frac1N\left[1+r(1-2^{1-N})\right]`."""
     flat, shape = whole_sizes(sizes)
     r = (1 - 2 * probe_error) * (1 - 2 * gallery_error)
-    return _shaped((1 + r * (1 - 2.0 ** (1 - flat))) / flat, shape)
+    return shaped((1 + r * (1 - 2.0 ** (1 - flat))) / flat, shape)
 
 
 def even_errors_agreement(values: int, probe_accuracy: float, gallery_accuracy: float) -> float:
@@ -390,7 +418,7 @@ def even_errors_agreement(values: int, probe_accuracy: float, gallery_accuracy: 
 
 def even_errors_match_accuracy(
     values: int, probe_accuracy: float, gallery_accuracy: float, sizes: ArrayLike
-) -> float | Float[np.ndarray, "..."]:
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Uniform prior over K values, errors spread evenly over the wrong labels.
 
     .. math:: P_N = \frac1N\left[KA_m - \left(KA_m - \frac{K(1-A_m)}{K-1}\right)\left(1-\frac1K\right)^N\right]
@@ -398,12 +426,12 @@ def even_errors_match_accuracy(
     agreement = values * even_errors_agreement(values, probe_accuracy, gallery_accuracy)
     flat, shape = whole_sizes(sizes)
     below = (values - agreement) / (values - 1)
-    return _shaped((agreement - (agreement - below) * (1 - 1 / values) ** flat) / flat, shape)
+    return shaped((agreement - (agreement - below) * (1 - 1 / values) ** flat) / flat, shape)
 
 
 def binary_posterior_match_accuracy(
     prior: float, mean_deviation: float, law: stats.rv_continuous, sizes: ArrayLike
-) -> float | Float[np.ndarray, "..."]:
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Two values, calibrated posteriors of any continuous law: only the extreme gallery posteriors are ever chosen.
 
     .. math::
@@ -427,7 +455,9 @@ def binary_posterior_match_accuracy(
         If the prior is not inside (0, 1), or the law's mean is not the prior (then the posterior is not calibrated).
     """
     if not 0 < prior < 1 or abs(law.mean() - prior) > 1e-9:
-        raise ValueError(f"prior: expected a value inside (0, 1) that equals the mean of the posterior, {law.mean():.12g}; found {prior}")
+        raise ValueError(
+            f"prior: expected a value inside (0, 1) that equals the mean of the posterior, {law.mean():.12g}; found {prior}"
+        )
     flat, shape = whole_sizes(sizes)
     n = flat.astype(float)
 
@@ -441,11 +471,15 @@ def binary_posterior_match_accuracy(
     middle = float(special.logit(law.median()))
     steps = 2.0 ** np.arange(-12, 7)
     points = np.clip(np.r_[middle - steps[::-1], middle, middle + steps], -60, 60)
-    mean_range, _ = integrate.quad_vec(spread, -60, 60, points=np.unique(points), epsabs=0, epsrel=1e-13, norm="max", limit=4000)
-    return _shaped((1 + mean_deviation / (2 * prior * (1 - prior)) * mean_range) / n, shape)
+    mean_range, _ = integrate.quad_vec(
+        spread, -60, 60, points=np.unique(points), epsabs=0, epsrel=1e-13, norm="max", limit=4000
+    )
+    return shaped((1 + mean_deviation / (2 * prior * (1 - prior)) * mean_range) / n, shape)
 
 
-def beta_match_accuracy(probe: tuple[float, float], gallery: tuple[float, float], sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
+def beta_match_accuracy(
+    probe: tuple[float, float], gallery: tuple[float, float], sizes: ArrayLike
+) -> float | Float[np.ndarray, "*shape"]:
     r"""`binary_posterior_match_accuracy` with Beta(a, b) posteriors; :math:`E|u-p| = \dfrac{2\,p^a(1-p)^b}{(a+b)\,\mathrm{B}(a,b)}`.
 
     Both laws must have the same mean, the prior. Raises ``ValueError`` otherwise.
@@ -457,8 +491,11 @@ def beta_match_accuracy(probe: tuple[float, float], gallery: tuple[float, float]
 
 
 def sampled_posterior_match_accuracy(
-    probe: Float[np.ndarray, "n values"], gallery: Float[np.ndarray, "m values"], impostor_prior: ArrayLike, sizes: ArrayLike
-) -> float | Float[np.ndarray, "..."]:
+    probe: Float[np.ndarray, "n values"],
+    gallery: Float[np.ndarray, "m values"],
+    impostor_prior: ArrayLike,
+    sizes: ArrayLike,
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Predicted accuracy from samples of calibrated posteriors, without any label: all N from one sort.
 
     .. math:: \hat P_N = \frac1N\cdot\frac1n\sum_{i}\sum_{k} S_{i(k)}\,\binom{k-1}{N-1}\Big/\binom{m}{N}, \qquad S = U\,\mathrm{diag}(1/\rho)\,V^\top
@@ -485,58 +522,15 @@ def sampled_posterior_match_accuracy(
         raise ValueError(f"sizes: expected at most the {len(gallery)} gallery posteriors, found {flat.max()}")
     ordered = np.sort(posterior_score(probe, gallery, impostor_prior), axis=1).mean(axis=0)
     # (1/N) C(k-1, N-1) / C(m, N) = (1/m) C(k-1, N-1) / C(m-1, N-1)
-    return _shaped(ranks.share_of_galleries_below(len(gallery) - 1, flat) @ ordered / len(gallery), shape)
+    return shaped(ranks.share_of_galleries_below(len(gallery) - 1, flat) @ ordered / len(gallery), shape)
 
 
 # --- 4. Finite populations and strata -----------------------------------------------------------------------------------
 
 
-def _counts(counts: ArrayLike) -> Int[np.ndarray, " values"]:
-    flat, shape = whole_sizes(counts, 0, "counts")
-    if len(shape) != 1 or flat.sum() < 2:
-        raise ValueError(f"counts: expected the number of people of each value, at least 2 in all, found {np.asarray(counts).tolist()}")
-    return flat[flat > 0]
-
-
-def finite_match_accuracy(counts: ArrayLike, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
-    r"""Perfect recognition, gallery of N distinct people out of :math:`n`, :math:`n_c` of them with value c.
-
-    .. math:: P_N = \frac1N\sum_c\left[1-\binom{n-n_c}{N}\Big/\binom{n}{N}\right]
-
-    Raises
-    ------
-    ValueError
-        If a size exceeds the population.
-
-    Examples
-    --------
-    >>> round(finite_match_accuracy([115, 74], 2), 6)
-    0.739502
-    """
-    people = _counts(counts)
-    flat, shape = whole_sizes(sizes)
-    total = int(people.sum())
-    if flat.max() > total:
-        raise ValueError(f"sizes: a gallery of distinct people cannot exceed the {total} there are, found {flat.max()}")
-    with np.errstate(divide="ignore"):
-        factors = np.log1p(-np.minimum(people[:, None] / (total - np.arange(flat.max())), 1.0))
-    absent = np.cumsum(factors, axis=1)[:, flat - 1]
-    return _shaped(-np.expm1(absent).sum(axis=0) / flat, shape)
-
-
-def finite_tables(counts: ArrayLike) -> tuple[Float[np.ndarray, "values values"], Float[np.ndarray, "values values"]]:
-    r"""Label laws of same and different pairs of distinct people, perfect recognition; for `verify_tables`.
-
-    .. math:: P_1(c,c)=\frac{n_c}{n}, \qquad P_0(c,c')=\frac{n_c\,(n_{c'}-[c=c'])}{n(n-1)}
-    """
-    people = _counts(counts).astype(float)
-    total = people.sum()
-    return np.diag(people / total), (np.outer(people, people) - np.diag(people)) / (total * (total - 1))
-
-
 def stratified_match_accuracy(
     model: CovariateModel, strata: Int[np.ndarray, " values"], sizes: ArrayLike, score: ArrayLike | None = None
-) -> float | Float[np.ndarray, "..."]:
+) -> float | Float[np.ndarray, "*shape"]:
     r"""Accuracy when all entries of a gallery share the probe's stratum: :math:`\sum_s P(s)\,P_N(\text{prior given } s)`.
 
     Parameters
@@ -560,7 +554,9 @@ def stratified_match_accuracy(
     for stratum in np.unique(strata[model.prior > 0]):
         inside = strata == stratum
         weight = model.prior[inside].sum()
-        part = CovariateModel(model.prior[inside] / weight, model.probe_confusion[inside], model.gallery_confusion[inside])
+        part = CovariateModel(
+            model.prior[inside] / weight, model.probe_confusion[inside], model.gallery_confusion[inside]
+        )
         total = total + weight * match_accuracy(part, sizes, score)
     return total
 
@@ -580,7 +576,12 @@ def naive_product_score(
 
 
 def many_covariates_match_accuracy(
-    models: Sequence[CovariateModel], sizes: ArrayLike, *, rng: np.random.Generator, probes: int = 400, step: float = 0.01
+    models: Sequence[CovariateModel],
+    sizes: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    probes: int = 400,
+    step: float = 0.01,
 ) -> tuple[Float[np.ndarray, " sizes"], Float[np.ndarray, " sizes"]]:
     r"""Accuracy with many independent covariates, where the product table would be too large to write down.
 
@@ -617,17 +618,25 @@ def many_covariates_match_accuracy(
     lowest = [log.min() for log in logs]
     cells = 1 + int(np.ceil(sum(log.max() - low for log, low in zip(logs, lowest, strict=True)) / step)) + len(models)
     length = 1 << int(np.ceil(np.log2(cells)))
-    spectra = {"match": np.ones((probes, length // 2 + 1), complex), "rival": np.ones((probes, length // 2 + 1), complex)}
+    spectra = {
+        "match": np.ones((probes, length // 2 + 1), complex),
+        "rival": np.ones((probes, length // 2 + 1), complex),
+    }
     for model, log, low in zip(models, logs, lowest, strict=True):
         labels = rng.choice(len(model.probe_marginal), size=probes, p=model.probe_marginal)
         place = np.rint((log[labels] - low) / step).astype(int)
         possible = model.joint[labels] > 0
-        laws = {"match": model.joint[labels] / model.probe_marginal[labels, None], "rival": np.where(possible, model.gallery_marginal, 0.0)}
+        laws = {
+            "match": model.joint[labels] / model.probe_marginal[labels, None],
+            "rival": np.where(possible, model.gallery_marginal, 0.0),
+        }
         for side, law in laws.items():
             grid = np.zeros((probes, length))
             np.add.at(grid, (np.arange(probes)[:, None], place), law)
             spectra[side] *= np.fft.rfft(grid, axis=1)
-    match, rival = (np.maximum(np.fft.irfft(spectra[side], length, axis=1)[:, :cells], 0) for side in ("match", "rival"))
+    match, rival = (
+        np.maximum(np.fft.irfft(spectra[side], length, axis=1)[:, :cells], 0) for side in ("match", "rival")
+    )
     # A rival with an impossible label scores minus infinity: one more, worst, column.
     rival = np.c_[np.maximum(1 - rival.sum(axis=1), 0), rival]
     match = np.c_[np.zeros(probes), match / match.sum(axis=1, keepdims=True)]
@@ -639,97 +648,9 @@ def many_covariates_match_accuracy(
 # --- 6. Verification: same person or not? ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Verification:
-    """A verification test on labels: its ROC polygon and what is read from it.
-
-    Parameters
-    ----------
-    false_accept, true_accept
-        Vertices of the ROC from (0, 0) to (1, 1); between them a pair at the threshold is accepted by lot.
-    thresholds
-        Score level that is added at each vertex after the first.
-    eer, threshold, mix
-        Equal error rate, the level at which it sits, and the probability of accepting a pair exactly there.
-    auc
-        Area under the polygon.
-    """
-
-    false_accept: Float[np.ndarray, " vertices"]
-    true_accept: Float[np.ndarray, " vertices"]
-    thresholds: Float[np.ndarray, " steps"]
-    eer: float
-    threshold: float
-    mix: float
-    auc: float
-
-
 def verify(model: CovariateModel, score: ArrayLike | None = None) -> Verification:
     """The optimal test of "same person" on the two labels, or that of another `score` (A x B); see `verify_tables`."""
     return verify_tables(model.joint, model.strangers, score)
-
-
-def verify_tables(
-    same: Float[np.ndarray, "probe_labels gallery_labels"],
-    different: Float[np.ndarray, "probe_labels gallery_labels"],
-    score: ArrayLike | None = None,
-) -> Verification:
-    r"""ROC polygon, EER and AUC of a test between two tables (Neyman and Pearson).
-
-    Cells are accepted in decreasing order of :math:`L=P_1/P_0`, ties together. With :math:`d_k=(1-TA_k)-FA_k` and the first k at which
-    it is no longer positive,
-
-    .. math:: \lambda=\frac{d_{k-1}}{d_{k-1}-d_k},\qquad \mathrm{EER}=FA_{k-1}+\lambda\,(FA_k-FA_{k-1})
-
-    Parameters
-    ----------
-    same, different
-        Laws :math:`P_1` and :math:`P_0` of the label pair.
-    score
-        Order to accept in; default the likelihood ratio, which is optimal.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or a table does not sum to 1.
-    """
-    same, different = np.asarray(same, dtype=float), np.asarray(different, dtype=float)
-    score = _ratio(same, different) if score is None else np.asarray(score, dtype=float)
-    if not same.shape == different.shape == score.shape:
-        raise ValueError(f"same, different, score: expected one shape, found {same.shape}, {different.shape}, {score.shape}")
-    laws = [distributions(table.ravel(), name, ndim=1) for name, table in (("same", same), ("different", different))]
-    possible = (laws[0] > 0) | (laws[1] > 0)
-    if np.isnan(score.ravel()[possible]).any():
-        raise ValueError("score: NaN in a cell that can occur; give every possible pair a score")
-    values = score.ravel()[possible]
-    order = np.argsort(-values, kind="stable")
-    values = values[order]
-    starts = np.flatnonzero(ranks.new_level(values))
-    true_accept, false_accept = (np.minimum(np.r_[0.0, np.cumsum(np.add.reduceat(law[possible][order], starts))], 1.0) for law in laws)
-    gap = 1 - true_accept - false_accept
-    # A vertex that lies on the diagonal but for rounding is where the EER sits.
-    k = int(np.argmax(gap <= 1e-14))
-    mix = min(gap[k - 1] / (gap[k - 1] - gap[k]), 1.0)
-    return Verification(
-        false_accept=false_accept,
-        true_accept=true_accept,
-        thresholds=values[starts],
-        eer=float(false_accept[k - 1] + mix * (false_accept[k] - false_accept[k - 1])),
-        threshold=float(values[starts[k - 1]]),
-        mix=float(mix),
-        auc=float(np.trapezoid(true_accept, false_accept)),
-    )
-
-
-def dual_error(same: Float[np.ndarray, "*cells"], different: Float[np.ndarray, "*cells"], weights: Float[np.ndarray, " w"]) -> Float[np.ndarray, " w"]:
-    r"""Bayes error of the test when impostor pairs weigh :math:`w`: a certificate for the EER from below.
-
-    .. math:: \mathrm{EER} = \max_{w\in[0,1]}\ \sum_{a,b}\min\bigl(w\,P_0(a,b),\,(1-w)\,P_1(a,b)\bigr)
-
-    No randomised test on these labels has both error rates below the value at any :math:`w`.
-    """
-    weights = np.asarray(weights, dtype=float)[:, None]
-    return np.minimum(weights * np.ravel(different), (1 - weights) * np.ravel(same)).sum(axis=1)
 
 
 def agreement(model: CovariateModel) -> tuple[float, float]:
@@ -741,27 +662,6 @@ def same_label_eer(match_agreement: float, stranger_agreement: float) -> float:
     r"""EER of "same label": :math:`\frac{A_n}{A_n+A_m}` if :math:`A_n+A_m\ge1`, else :math:`\frac{1-A_m}{2-A_m-A_n}`. Its AUC is :math:`\frac{1+A_m-A_n}2`."""
     total = match_agreement + stranger_agreement
     return stranger_agreement / total if total >= 1 else (1 - match_agreement) / (2 - total)
-
-
-def perfect_eer(prior: ArrayLike) -> float:
-    r"""Smallest EER that a covariate with this prior allows.
-
-    With :math:`\pi` ascending, :math:`A_k=\sum_{i\le k}\pi_i^2`, :math:`B_k=\sum_{i\le k}\pi_i` and the first k with
-    :math:`A_k\ge1-B_k`:
-
-    .. math:: \mathrm{EER}^*=A_{k-1}+\lambda\pi_k^2,\qquad \lambda=\frac{1-B_{k-1}-A_{k-1}}{\pi_k^2+\pi_k}
-
-    Uniform: :math:`1/(K+1)`. Rare values are the strongest evidence and are accepted first.
-
-    Examples
-    --------
-    >>> round(perfect_eer([0.5, 0.5]), 12), round(perfect_eer([(10**0.5 - 2) / 2, 2 - 10**0.5 / 2]), 6)
-    (0.333333333333, 0.324555)
-    """
-    pi = np.sort(distributions(prior, "prior", ndim=1))
-    squares, sums = np.r_[0.0, np.cumsum(pi**2)], np.r_[0.0, np.cumsum(pi)]
-    k = int(np.argmax(squares[1:] >= 1 - sums[1:] - 1e-15))
-    return float(squares[k] + (1 - sums[k] - squares[k]) / (1 + 1 / pi[k]))
 
 
 def symmetric_binary_eer(probe_error: float, gallery_error: float) -> float:
@@ -784,17 +684,13 @@ def uniform_posterior_eer() -> float:
     >>> round(uniform_posterior_eer(), 6)
     0.437873
     """
-    z = optimize.brentq(lambda z: -z + z * np.log(z) + (0.25 + z**2 / 2 * np.log(z) - z**2 / 4) / 2, 1e-6, 1, xtol=1e-15)
+    z = optimize.brentq(
+        lambda z: -z + z * np.log(z) + (0.25 + z**2 / 2 * np.log(z) - z**2 / 4) / 2, 1e-6, 1, xtol=1e-15
+    )
     return float(1 - z + z * np.log(z)) / 2
 
 
 # --- 7. Retrieval from a large collection -----------------------------------------------------------------------------------
-
-
-def _collection(items: int, relevant: int = 1, k: int | None = None) -> None:
-    for name, value, top in (("items", items, None), ("relevant", relevant, items), ("k", k, items)):
-        if value is not None and (int(value) != value or value < 1 or (top is not None and value > top)):
-            raise ValueError(f"{name}: expected a whole number from 1 to {'the number of items' if top else 'any'}, found {value} (items: {items})")
 
 
 def mean_reciprocal_rank(model: CovariateModel, items: int, score: ArrayLike | None = None) -> float:
@@ -804,15 +700,9 @@ def mean_reciprocal_rank(model: CovariateModel, items: int, score: ArrayLike | N
 
     Raises ``ValueError`` if `items` is not a whole number of at least 1.
     """
-    _collection(items)
+    check_collection(items)
     levels, _ = _levels(model, score)
     return float(ranks.mean_reciprocal_rank(items, levels.before, levels.rival) @ levels.match)
-
-
-def perfect_mean_reciprocal_rank(prior: ArrayLike, items: int) -> float:
-    r"""Perfect recognition: :math:`\frac1M\sum_c\Phi_M(\pi_c)`; no information gives :math:`H_M/M`."""
-    _collection(items)
-    return float(ranks.phi(items, distributions(prior, "prior", ndim=1)).sum() / items)
 
 
 def hit_at_k(model: CovariateModel, items: int, k: int, score: ArrayLike | None = None) -> float:
@@ -822,7 +712,7 @@ def hit_at_k(model: CovariateModel, items: int, k: int, score: ArrayLike | None 
 
     Raises ``ValueError`` unless ``1 <= k <= items``.
     """
-    _collection(items, 1, k)
+    check_collection(items, 1, k)
     levels, _ = _levels(model, score)
     return float(ranks.probability_in_top(items, k, levels.before, levels.rival) @ levels.match)
 
@@ -830,7 +720,9 @@ def hit_at_k(model: CovariateModel, items: int, k: int, score: ArrayLike | None 
 def _relevant_levels(model: CovariateModel, score: ArrayLike | None) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Weight, and (U, g, V, tau), of every (value, probe label, level) where a relevant item can sit."""
     if model.match_table is not None:
-        raise ValueError("model: with several relevant items the law of all their labels is needed, a match_table for one match does not give it")
+        raise ValueError(
+            "model: with several relevant items the law of all their labels is needed, a match_table for one match does not give it"
+        )
     levels, seen = _levels(model, score)
     width = np.array([levels.total(np.tile(row, (len(seen), 1))) for row in model.gallery_confusion])
     first = np.searchsorted(levels.row, np.arange(len(seen)))
@@ -842,7 +734,9 @@ def _relevant_levels(model: CovariateModel, score: ArrayLike | None) -> tuple[np
     return weight[keep], (*spread, np.clip(before[keep], 0, 1), width[keep])
 
 
-def mean_average_precision(model: CovariateModel, items: int, relevant: int = 1, score: ArrayLike | None = None) -> float:
+def mean_average_precision(
+    model: CovariateModel, items: int, relevant: int = 1, score: ArrayLike | None = None
+) -> float:
     r"""mAP in a collection of M items, R of them relevant (same person, so same value), the rest independent impostors.
 
     .. math:: \sum_{c,a}\pi_c Q^p_{ca}\sum_l\tau_l\int_0^1 E\frac{1+Y}{1+X+Y}\,d\theta
@@ -854,7 +748,7 @@ def mean_average_precision(model: CovariateModel, items: int, relevant: int = 1,
     ValueError
         Unless ``1 <= relevant <= items``, or for a model with a `match_table`.
     """
-    _collection(items, relevant)
+    check_collection(items, relevant)
     if relevant == 1:
         return mean_reciprocal_rank(model, items, score)
     weight, cells = _relevant_levels(model, score)
@@ -868,7 +762,7 @@ def precision_at_k(model: CovariateModel, items: int, relevant: int, k: int, sco
 
     Recall at k is this times :math:`k/R`. Raises as `mean_average_precision`, and unless ``1 <= k <= items``.
     """
-    _collection(items, relevant, k)
+    check_collection(items, relevant, k)
     if relevant == 1:
         return hit_at_k(model, items, k, score) / k
     weight, cells = _relevant_levels(model, score)
@@ -880,34 +774,9 @@ def recall_at_k(model: CovariateModel, items: int, relevant: int, k: int, score:
     return precision_at_k(model, items, relevant, k, score) * k / relevant
 
 
-def perfect_mean_average_precision(prior: ArrayLike, items: int, relevant: int = 1) -> float:
-    r"""Perfect recognition: the relevant items are in random order with the T impostors of the same value.
-
-    .. math:: \sum_c\pi_c\sum_{T=0}^{M-R}\mathrm{Bin}(T;M-R,\pi_c)\,f(R,R+T)
-
-    with f of `metrics.ranks.average_precision_of_random_order`. Work grows with M times K; raises unless ``1 <= relevant <= items``.
-    """
-    _collection(items, relevant)
-    pi = distributions(prior, "prior", ndim=1)
-    others = np.arange(items - relevant + 1)
-    law = stats.binom.pmf(others, items - relevant, pi[:, None])
-    return float(pi @ law @ ranks.average_precision_of_random_order(relevant, relevant + others))
-
-
-def finite_mean_average_precision(query_relevant: Int[np.ndarray, " queries"], query_group: Int[np.ndarray, " queries"]) -> float:
-    r"""Perfect recognition in a finite collection: the mean over queries of :math:`f(R_q, n_q)`.
-
-    Parameters
-    ----------
-    query_relevant
-        :math:`R_q`, relevant items of each query.
-    query_group
-        :math:`n_q`, items in the collection that have the query's value.
-    """
-    return float(ranks.average_precision_of_random_order(query_relevant, query_group).mean())
-
-
-def relevance_posterior(model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " items"], relevant: int) -> Float[np.ndarray, " items"]:
+def relevance_posterior(
+    model: CovariateModel, probe_label: int, gallery_labels: Int[np.ndarray, " items"], relevant: int
+) -> Float[np.ndarray, " items"]:
     r"""Exact probability that each item of a collection is relevant, given all labels: the gallery itself tells something about c.
 
     .. math:: P(j\text{ relevant}) \propto \sum_c P(c|a)\,r_c(b_j)\,e_{R-1}\bigl(\{r_c(b_i)\}_{i\ne j}\bigr),\qquad r_c(b)=\frac{Q^g_{cb}}{m_g(b)}
@@ -935,10 +804,12 @@ def relevance_posterior(model: CovariateModel, probe_label: int, gallery_labels:
         Unless ``1 <= relevant <= items``, or if the labels cannot occur in such a collection.
     """
     labels = np.asarray(gallery_labels)
-    _collection(len(labels), relevant)
+    check_collection(len(labels), relevant)
     counts = np.bincount(labels, minlength=model.gallery_confusion.shape[1])
     if (model.gallery_marginal[counts > 0] == 0).any():
-        raise ValueError("gallery_labels: a label that impostors never report; its items are relevant for certain, take them out first")
+        raise ValueError(
+            "gallery_labels: a label that impostors never report; its items are relevant for certain, take them out first"
+        )
     present = np.flatnonzero(counts)
     with np.errstate(divide="ignore"):
         log_ratio = np.log(model.gallery_confusion[:, present] / model.gallery_marginal[present])
@@ -949,7 +820,9 @@ def relevance_posterior(model: CovariateModel, probe_label: int, gallery_labels:
     log_weight = log_probe[:, None] + log_ratio + log_e.T
     per_label = special.logsumexp(log_weight, axis=0)
     if not np.isfinite(per_label).any():
-        raise ValueError(f"gallery_labels: no value explains {relevant} relevant items with probe label {probe_label}; check the labels")
+        raise ValueError(
+            f"gallery_labels: no value explains {relevant} relevant items with probe label {probe_label}; check the labels"
+        )
     share = np.exp(per_label - per_label.max())
     return (relevant * share / (share @ counts[present]))[np.searchsorted(present, labels)]
 
@@ -962,7 +835,11 @@ def _log_elementary(log_ratio: np.ndarray, counts: np.ndarray, degree: int) -> n
     total[:, 0] = 0.0
     for log_r, n in zip(log_ratio.T, counts, strict=True):
         with np.errstate(invalid="ignore"):
-            log_choose = np.where(powers <= n, special.gammaln(n + 1) - special.gammaln(powers + 1) - special.gammaln(np.maximum(n - powers, 0) + 1), -np.inf)
+            log_choose = np.where(
+                powers <= n,
+                special.gammaln(n + 1) - special.gammaln(powers + 1) - special.gammaln(np.maximum(n - powers, 0) + 1),
+                -np.inf,
+            )
             term = np.where(powers == 0, 0.0, log_choose + powers * log_r[:, None])
         moved = np.where(shift >= 0, term[:, np.maximum(shift, 0)], -np.inf)
         total = special.logsumexp(total[:, None, :] + moved, axis=2)
@@ -972,13 +849,7 @@ def _log_elementary(log_ratio: np.ndarray, counts: np.ndarray, degree: int) -> n
 # --- 8. Open set: is the probe there at all? ----------------------------------------------------------------------------------
 
 
-def _presence(presence: float) -> float:
-    if not 0 <= presence <= 1:
-        raise ValueError(f"presence: expected a probability in [0, 1], found {presence}")
-    return float(presence)
-
-
-def open_set_accuracy(model: CovariateModel, sizes: ArrayLike, presence: float) -> float | Float[np.ndarray, "..."]:
+def open_set_accuracy(model: CovariateModel, sizes: ArrayLike, presence: float) -> float | Float[np.ndarray, "*shape"]:
     r"""Probability of a correct answer, the right entry or "absent", when the probe is there with probability :math:`\omega`.
 
     Answer "absent" if :math:`\frac\omega N\max_j L(a,b_j) < 1-\omega`, else the best entry:
@@ -987,32 +858,21 @@ def open_set_accuracy(model: CovariateModel, sizes: ArrayLike, presence: float) 
 
     Raises ``ValueError`` for a `presence` outside [0, 1].
     """
-    omega = _presence(presence)
+    omega = probability(presence, "presence")
     levels, seen = _levels(model, None)
     probe = model.probe_marginal[seen][levels.row]
     return _by_size(
         levels,
         sizes,
-        lambda block: np.maximum((1 - omega) * probe * levels.best_rival(block), omega * levels.match * levels.first(block)).sum(axis=1),
+        lambda block: np.maximum(
+            (1 - omega) * probe * levels.best_rival(block), omega * levels.match * levels.first(block)
+        ).sum(axis=1),
     )
 
 
-def perfect_open_set_accuracy(prior: ArrayLike, sizes: ArrayLike, presence: float) -> float | Float[np.ndarray, "..."]:
-    r"""Perfect recognition; covariates can contradict "absent" only while :math:`N<\omega/((1-\omega)\pi_c)`.
-
-    .. math:: \sum_c\pi_c\left[(1-\omega)(1-\pi_c)^N+\max\left(1-\omega,\frac{\omega}{N\pi_c}\right)\left(1-(1-\pi_c)^N\right)\right]
-    """
-    omega = _presence(presence)
-    pi = distributions(prior, "prior", ndim=1)
-    pi = pi[pi > 0]
-    flat, shape = whole_sizes(sizes)
-    count = flat[:, None]
-    with np.errstate(divide="ignore"):
-        nobody = np.exp(count * np.log1p(-pi))
-    return _shaped(((1 - omega) * nobody + np.maximum(1 - omega, omega / (count * pi)) * (1 - nobody)) @ pi, shape)
-
-
-def identification_rates(model: CovariateModel, size: int, thresholds: ArrayLike) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+def identification_rates(
+    model: CovariateModel, size: int, thresholds: ArrayLike
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     r"""Open-set operating points: detection-and-identification rate and false-alarm rate at thresholds on L.
 
     .. math::
@@ -1050,12 +910,14 @@ def presence_test(model: CovariateModel, size: int) -> Verification:
     The mean over entries, not the largest. Raises ``ValueError`` if the gallery recogniser has not two labels.
     """
     if model.gallery_confusion.shape[1] != 2:
-        raise ValueError(f"model: the presence test is written for 2 gallery labels, found {model.gallery_confusion.shape[1]}")
+        raise ValueError(
+            f"model: the presence test is written for 2 gallery labels, found {model.gallery_confusion.shape[1]}"
+        )
     seen = np.flatnonzero(model.probe_marginal > 0)
     count = np.arange(whole_sizes(size, name="size")[0][0] + 1)
     absent = model.probe_marginal[seen, None] * stats.binom.pmf(count, count[-1], model.gallery_marginal[0])
-    ratio = model.likelihood_ratio[seen]
-    mean_ratio = (count * ratio[:, :1] + (count[-1] - count) * ratio[:, 1:]) / count[-1]
+    lr = model.likelihood_ratio[seen]
+    mean_ratio = (count * lr[:, :1] + (count[-1] - count) * lr[:, 1:]) / count[-1]
     return verify_tables(absent * mean_ratio, absent, mean_ratio)
 
 
@@ -1069,14 +931,8 @@ def match_accuracy_limit(model: CovariateModel) -> float:
 
     Infinite if a match can report a label that impostors never do.
     """
-    ratio = _ratio(model.joint, model.gallery_marginal)
-    return float(np.nan_to_num(ratio, nan=0.0, posinf=np.inf).max(axis=1).sum())
-
-
-def many_values_match_accuracy(values: ArrayLike, sizes: ArrayLike) -> float | Float[np.ndarray, "..."]:
-    r"""Many equally frequent values, perfectly recognised: :math:`P_N\approx\left(1-e^{-N/K}\right)K/N`."""
-    load = np.asarray(sizes, dtype=float) / np.asarray(values, dtype=float)
-    return -np.expm1(-load) / load
+    limit = ratio(model.joint, model.gallery_marginal)
+    return float(np.nan_to_num(limit, nan=0.0, posinf=np.inf).max(axis=1).sum())
 
 
 def mean_reciprocal_rank_limit(model: CovariateModel, items: int) -> float:
@@ -1099,7 +955,9 @@ def mean_roc(model: CovariateModel, z: Float[np.ndarray, " points"]) -> Float[np
     """
     levels, _ = _levels(model, None)
     z = np.asarray(z, dtype=float)[:, None]
-    share = np.where(levels.rival > 0, (z - levels.before) / np.where(levels.rival > 0, levels.rival, 1), z >= levels.before)
+    share = np.where(
+        levels.rival > 0, (z - levels.before) / np.where(levels.rival > 0, levels.rival, 1), z >= levels.before
+    )
     return np.clip(share, 0, 1) @ levels.match
 
 
@@ -1107,7 +965,11 @@ def mean_roc(model: CovariateModel, z: Float[np.ndarray, " points"]) -> Float[np
 
 
 def train_recogniser(
-    features: Float[np.ndarray, "people dim"], values: Int[np.ndarray, " people"], *, inverse_penalty: float = 1.0, iterations: int = 500
+    features: Float[np.ndarray, "people dim"],
+    values: Int[np.ndarray, " people"],
+    *,
+    inverse_penalty: float = 1.0,
+    iterations: int = 500,
 ) -> Pipeline:
     """A covariate recogniser: standardise, then multinomial logistic regression.
 
@@ -1117,11 +979,17 @@ def train_recogniser(
         With fewer than two values in the training people.
     """
     if len(np.unique(values)) < 2:
-        raise ValueError(f"values: a recogniser needs at least two values to tell apart, found only {np.unique(values).tolist()}")
-    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=iterations)).fit(features, values)
+        raise ValueError(
+            f"values: a recogniser needs at least two values to tell apart, found only {np.unique(values).tolist()}"
+        )
+    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=iterations)).fit(
+        features, values
+    )
 
 
-def posteriors_of(recogniser: Pipeline, features: Float[np.ndarray, "people dim"], values: int) -> Float[np.ndarray, "people values"]:
+def posteriors_of(
+    recogniser: Pipeline, features: Float[np.ndarray, "people dim"], values: int
+) -> Float[np.ndarray, "people values"]:
     """Posteriors over all `values`; those that training never saw get zero."""
     posterior = np.zeros((len(features), values))
     posterior[:, recogniser.classes_] = recogniser.predict_proba(features)
@@ -1129,7 +997,11 @@ def posteriors_of(recogniser: Pipeline, features: Float[np.ndarray, "people dim"
 
 
 def estimate_confusion(
-    values: Int[np.ndarray, " people"], labels: Int[np.ndarray, " people"], shape: tuple[int, int], *, smoothing: float = 1.0
+    values: Int[np.ndarray, " people"],
+    labels: Int[np.ndarray, " people"],
+    shape: tuple[int, int],
+    *,
+    smoothing: float = 1.0,
 ) -> Float[np.ndarray, "values labels"]:
     r"""Confusion table from people used neither for training nor for measuring.
 
@@ -1151,7 +1023,9 @@ def estimate_confusion(
     """
     values, labels = np.asarray(values), np.asarray(labels)
     if values.shape != labels.shape or values.ndim != 1:
-        raise ValueError(f"values and labels: expected two lists of equal length, found shapes {values.shape} and {labels.shape}")
+        raise ValueError(
+            f"values and labels: expected two lists of equal length, found shapes {values.shape} and {labels.shape}"
+        )
     for name, entries, top in (("values", values, shape[0]), ("labels", labels, shape[1])):
         if len(entries) and not (entries.min() >= 0 and entries.max() < top):
             raise ValueError(f"{name}: expected integers from 0 to {top - 1}, found {entries.min()} to {entries.max()}")
@@ -1186,10 +1060,15 @@ def estimate_model(
     """
     values = np.asarray(values)
     prior = np.bincount(values, minlength=shape[0]) / len(values)
-    tables = [estimate_confusion(values, labels, (shape[0], n), smoothing=smoothing) for labels, n in zip((probe_labels, gallery_labels), shape[1:], strict=True)]
+    tables = [
+        estimate_confusion(values, labels, (shape[0], n), smoothing=smoothing)
+        for labels, n in zip((probe_labels, gallery_labels), shape[1:], strict=True)
+    ]
     match_table = None
     if joint:
-        counts = np.bincount(np.asarray(probe_labels) * shape[2] + np.asarray(gallery_labels), minlength=shape[1] * shape[2]).reshape(shape[1:])
+        counts = np.bincount(
+            np.asarray(probe_labels) * shape[2] + np.asarray(gallery_labels), minlength=shape[1] * shape[2]
+        ).reshape(shape[1:])
         cells = counts + smoothing / counts.size
         match_table = cells / cells.sum()
     return CovariateModel(prior, *tables, match_table=match_table)
@@ -1203,7 +1082,7 @@ def accuracy_bracket(
     sizes: ArrayLike,
     *,
     rng: np.random.Generator,
-) -> tuple[float | Float[np.ndarray, "..."], float | Float[np.ndarray, "..."]]:
+) -> tuple[float | Float[np.ndarray, "*shape"], float | Float[np.ndarray, "*shape"]]:
     """Cross-fitted and plug-in prediction of the 1:N accuracy: a pessimistic and an optimistic value.
 
     Plug-in chooses and counts with the same table and so profits from its noise. Cross-fitted takes :math:`L` from one random half of the
@@ -1217,7 +1096,9 @@ def accuracy_bracket(
     return (crossed[0] + crossed[1]) / 2, plug_in
 
 
-def predicted_performance(model: CovariateModel, sizes: Sequence[int], items: int, score: ArrayLike | None = None) -> dict[str, float]:
+def predicted_performance(
+    model: CovariateModel, sizes: Sequence[int], items: int, score: ArrayLike | None = None
+) -> dict[str, float]:
     """What the tables promise: 1:N accuracies, EER, AUC, and mAP with one relevant item among `items`."""
     test = verify(model, score)
     accuracy = {f"1:{n}": match_accuracy(model, n, score) for n in sizes}
@@ -1243,7 +1124,9 @@ def measured_performance(scores: Float[np.ndarray, "people people"], sizes: Sequ
 def calibration(posteriors: CovariatePosteriors) -> tuple[float, Float[np.ndarray, " values"]]:
     r"""Brier score :math:`\frac1n\sum_i\sum_c(u_{ic}-[c=c_i])^2`, and "mean posterior minus frequency" of every value (0 if calibrated)."""
     truth: Bool[np.ndarray, "people values"] = posteriors.values[:, None] == np.arange(posteriors.posterior.shape[1])
-    return float(((posteriors.posterior - truth) ** 2).sum(axis=1).mean()), posteriors.posterior.mean(axis=0) - truth.mean(axis=0)
+    return float(((posteriors.posterior - truth) ** 2).sum(axis=1).mean()), posteriors.posterior.mean(
+        axis=0
+    ) - truth.mean(axis=0)
 
 
 def sharpen(posterior: Float[np.ndarray, "n values"], temperature: float) -> Float[np.ndarray, "n values"]:

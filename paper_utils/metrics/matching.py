@@ -68,12 +68,18 @@ def compare(
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 2 or scores.size == 0:
-        raise ValueError(f"scores: expected a matrix (probes, gallery) with at least one entry, found shape {scores.shape}; is the gallery empty?")
+        raise ValueError(
+            f"scores: expected a matrix (probes, gallery) with at least one entry, found shape {scores.shape}; is the gallery empty?"
+        )
     if np.isnan(scores).any():
-        raise ValueError(f"scores: {int(np.isnan(scores).sum())} of {scores.size} are NaN; drop or repair those items first")
+        raise ValueError(
+            f"scores: {int(np.isnan(scores).sum())} of {scores.size} are NaN; drop or repair those items first"
+        )
     if same is None:
         if scores.shape[0] != scores.shape[1]:
-            raise ValueError(f"scores: without `same`, probe i matches gallery item i, so the matrix must be square; found {scores.shape}")
+            raise ValueError(
+                f"scores: without `same`, probe i matches gallery item i, so the matrix must be square; found {scores.shape}"
+            )
         same = np.eye(len(scores), dtype=bool)
     for name, mask in (("same", same), ("eligible", eligible)):
         if mask is not None and np.shape(mask) != scores.shape:
@@ -151,7 +157,7 @@ def match_accuracy(
 
 def bootstrap_match_accuracy(
     scores: Float[np.ndarray, "people people"], sizes: ArrayLike, *, rng: np.random.Generator, resamples: int = 1000
-) -> Float[np.ndarray, "resamples *sizes"]:
+) -> Float[np.ndarray, resamples * sizes]:
     """Replicates of `match_accuracy` over resampled people, who are drawn as probes and as rivals at once.
 
     A person drawn twice is not a rival of itself. One matrix product counts for all resamples.
@@ -176,14 +182,20 @@ def bootstrap_match_accuracy(
     compare(scores)
     people = len(scores)
     if flat.max() > people // 2:
-        raise ValueError(f"sizes: resampling {people} people supports galleries up to {people // 2}, found {flat.max()}")
+        raise ValueError(
+            f"sizes: resampling {people} people supports galleries up to {people // 2}, found {flat.max()}"
+        )
     own = np.diag(scores)[:, None]
     equal = _tied(scores, own)
     below = (scores < own) & ~equal
     np.fill_diagonal(equal, False)
     weight = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
-    counts = [np.rint(weight.astype(np.float32) @ mask.T.astype(np.float32)).astype(np.int64) for mask in (below, equal)]
-    first = _first_place(counts[0].ravel(), counts[1].ravel(), (people - weight).ravel(), flat).reshape(len(flat), *weight.shape)
+    counts = [
+        np.rint(weight.astype(np.float32) @ mask.T.astype(np.float32)).astype(np.int64) for mask in (below, equal)
+    ]
+    first = _first_place(counts[0].ravel(), counts[1].ravel(), (people - weight).ravel(), flat).reshape(
+        len(flat), *weight.shape
+    )
     return ((first * weight).sum(-1) / people).T.reshape(resamples, *shape)
 
 

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 SUM_TOLERANCE = 1e-9
 
 
-def distributions(values: ArrayLike, name: str, *, ndim: int = 2, tolerance: float = SUM_TOLERANCE) -> Float[np.ndarray, "..."]:
+def distributions(
+    values: ArrayLike, name: str, *, ndim: int = 2, tolerance: float = SUM_TOLERANCE
+) -> Float[np.ndarray, "*shape"]:
     """`values` as float64 whose last axis sums to one, after checking that it does.
 
     Sums are accepted within `tolerance` (decimals in a file) and then made exact, so that formulas agree to the last digits.
@@ -38,7 +40,9 @@ def distributions(values: ArrayLike, name: str, *, ndim: int = 2, tolerance: flo
     try:
         array = np.array(values, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers in {ndim} axes with rows of equal length, found {values!r:.80}") from error
+        raise ValueError(
+            f"{name}: expected numbers in {ndim} axes with rows of equal length, found {values!r:.80}"
+        ) from error
     if array.ndim != ndim or array.size == 0:
         raise ValueError(f"{name}: expected a non-empty array with {ndim} axes, found shape {array.shape}")
     if not np.isfinite(array).all():
@@ -54,3 +58,16 @@ def distributions(values: ArrayLike, name: str, *, ndim: int = 2, tolerance: flo
         which = f"row {row[0] if len(row) == 1 else row}" if row else "it"
         raise ValueError(f"{name}: {which} sums to {float(sums[..., 0][row]):.12g}, expected 1 within {tolerance:g}")
     return array / sums
+
+
+def probability(value: float, name: str) -> float:
+    """`value` itself if it is a probability, else a ``ValueError`` that names it."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a probability in [0, 1], found {value}")
+    return float(value)
+
+
+def ratio(above: Float[np.ndarray, "*shape"], below: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Quotient of masses without warnings: infinite where only the lower one is 0, NaN where both are."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return above / below

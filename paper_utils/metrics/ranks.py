@@ -119,7 +119,9 @@ class Levels:
 
 
 def levels(
-    scores: Float[np.ndarray, "rows columns"], match: Float[np.ndarray, "rows columns"], rival: Float[np.ndarray, " columns"]
+    scores: Float[np.ndarray, "rows columns"],
+    match: Float[np.ndarray, "rows columns"],
+    rival: Float[np.ndarray, " columns"],
 ) -> Levels:
     """Sort every row of a score table from best to worst and merge ties.
 
@@ -140,7 +142,9 @@ def levels(
     mass = np.broadcast_to(rival, match.shape)
     undefined = np.isnan(scores)
     if (undefined & ((mass > 0) | (match > 0))).any():
-        raise ValueError(f"scores: {int((undefined & (mass > 0)).sum())} cells that can occur have score NaN; give every possible pair a score")
+        raise ValueError(
+            f"scores: {int((undefined & (mass > 0)).sum())} cells that can occur have score NaN; give every possible pair a score"
+        )
     scores = np.where(undefined, -np.inf, scores)
     order = np.argsort(-scores, axis=1, kind="stable")
     ordered, mass = np.take_along_axis(scores, order, axis=1), np.take_along_axis(mass, order, axis=1)
@@ -162,7 +166,9 @@ def levels(
     )
 
 
-def whole_sizes(sizes: ArrayLike, minimum: int = 1, name: str = "sizes") -> tuple[Int[np.ndarray, " n"], tuple[int, ...]]:
+def whole_sizes(
+    sizes: ArrayLike, minimum: int = 1, name: str = "sizes"
+) -> tuple[Int[np.ndarray, " n"], tuple[int, ...]]:
     """Gallery sizes as a flat integer array, and the shape they came in.
 
     Raises
@@ -175,6 +181,25 @@ def whole_sizes(sizes: ArrayLike, minimum: int = 1, name: str = "sizes") -> tupl
     if array.size == 0 or not np.isfinite(array).all() or (array != np.round(array)).any() or array.min() < minimum:
         raise ValueError(f"{name}: expected whole numbers of at least {minimum}, found {given.tolist()}")
     return array.astype(np.int64), given.shape
+
+
+def shaped(values: Float[np.ndarray, " n"], shape: tuple[int, ...]) -> float | Float[np.ndarray, "*shape"]:
+    """Results for flat sizes in the shape that the sizes came in; a plain float for a single one."""
+    return float(values[0]) if shape == () else values.reshape(shape)
+
+
+def check_collection(items: int, relevant: int = 1, k: int | None = None) -> None:
+    """Refuse a collection unless ``1 <= relevant <= items`` and ``1 <= k <= items``, all whole numbers.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    for name, value, top in (("items", items, np.inf), ("relevant", relevant, items), ("k", k, items)):
+        if value is not None and (int(value) != value or not 1 <= value <= top):
+            limit = "up" if top == np.inf else f"to the number of items, {items}"
+            raise ValueError(f"{name}: expected a whole number from 1 {limit}, found {value}")
 
 
 def share_of_galleries_below(rivals: int, sizes: Int[np.ndarray, " sizes"]) -> Float[np.ndarray, "sizes rivals+1"]:
@@ -241,7 +266,9 @@ def _phi_by_quadrature(items: int, x: np.ndarray, nodes: int) -> np.ndarray:
     return total
 
 
-def mean_reciprocal_rank(items: int, before: Float[np.ndarray, " n"], width: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def mean_reciprocal_rank(
+    items: int, before: Float[np.ndarray, " n"], width: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
     r"""Mean of 1/rank of a match among `items`, its quantile uniform on ``[before, before + width]``.
 
     .. math:: \frac{\Phi_M(U+g) - \Phi_M(U)}{M g}
@@ -254,7 +281,9 @@ def mean_reciprocal_rank(items: int, before: Float[np.ndarray, " n"], width: Flo
     return _mean_on_levels(lambda x: phi(items, x) / items, density, before, width, items)
 
 
-def probability_in_top(items: int, k: int, before: Float[np.ndarray, " n"], width: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def probability_in_top(
+    items: int, k: int, before: Float[np.ndarray, " n"], width: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
     r"""Probability that a match is among the first `k` of `items`, its quantile uniform on ``[before, before + width]``.
 
     .. math::
@@ -392,7 +421,9 @@ def mean_probability_in_top(
     for part in np.array_split(np.arange(len(before)), -(-theta.size * len(ahead) // BLOCK_CELLS) or 1):
         x = np.minimum(before[part, None] + width[part, None] * theta[part], 1)
         y = np.minimum(relevant_before[part, None] + relevant_width[part, None] * theta[part], 1)
-        inside = _binomial_pmf(ahead, relevant - 1, y[..., None]) * binomial_cdf(k - 1 - ahead, items - relevant, x[..., None])
+        inside = _binomial_pmf(ahead, relevant - 1, y[..., None]) * binomial_cdf(
+            k - 1 - ahead, items - relevant, x[..., None]
+        )
         mean[part] = (inside.sum(-1) * weight[part]).sum(-1)
     return mean
 

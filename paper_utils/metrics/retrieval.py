@@ -31,7 +31,9 @@ class _Groups:
     items: int
 
 
-def average_precision(scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"]) -> Float[np.ndarray, " queries"]:
+def average_precision(
+    scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"]
+) -> Float[np.ndarray, " queries"]:
     r"""Average precision of every query, expected over the random order inside groups of ties.
 
     A group of :math:`n_t` items, :math:`r_t` of them relevant, with :math:`N` items and :math:`R_b` relevant ones before it:
@@ -65,18 +67,24 @@ def average_precision(scores: Float[np.ndarray, "queries items"], relevant: Bool
         mean_inverse = np.add.reduceat(inverse, groups.starts)
         # n - (N + 1) D, summed term by term so that deep groups keep their digits.
         gain = np.add.reduceat(place * inverse, groups.starts)
-        inside = (groups.relevant_before + 1) * mean_inverse + (groups.relevant - 1) / np.maximum(groups.size - 1, 1) * gain
+        inside = (groups.relevant_before + 1) * mean_inverse + (groups.relevant - 1) / np.maximum(
+            groups.size - 1, 1
+        ) * gain
         return np.bincount(groups.query, groups.relevant / groups.size * inside, minlength=groups.queries)
 
     return _over_queries(scores, relevant, one_block) / np.count_nonzero(relevant, axis=1)
 
 
-def mean_average_precision(scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"]) -> float:
+def mean_average_precision(
+    scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"]
+) -> float:
     """Mean of `average_precision` over queries; raises as it does."""
     return float(average_precision(scores, relevant).mean())
 
 
-def hit_at_k(scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"], k: ArrayLike) -> Float[np.ndarray, "*k queries"]:
+def hit_at_k(
+    scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarray, "queries items"], k: ArrayLike
+) -> Float[np.ndarray, "*k queries"]:
     r"""Probability that at least one relevant item is among the first `k`, for every query.
 
     Inside the group that straddles place :math:`k`, with :math:`k'` places left, no relevant item is drawn with probability
@@ -94,7 +102,12 @@ def hit_at_k(scores: Float[np.ndarray, "queries items"], relevant: Bool[np.ndarr
         plain = groups.size - groups.relevant
         drawable = left <= plain
         kept = np.where(drawable, left, 0)
-        log_miss = special.gammaln(plain + 1) - special.gammaln(plain - kept + 1) - special.gammaln(groups.size + 1) + special.gammaln(groups.size - kept + 1)
+        log_miss = (
+            special.gammaln(plain + 1)
+            - special.gammaln(plain - kept + 1)
+            - special.gammaln(groups.size + 1)
+            + special.gammaln(groups.size - kept + 1)
+        )
         log_miss = np.where((kept == 0) | (groups.relevant == 0), 0.0, log_miss)
         log_miss = np.where(drawable, log_miss, -np.inf)
         first = np.flatnonzero(np.r_[True, groups.query[1:] != groups.query[:-1]])
@@ -132,20 +145,26 @@ def _places(k: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int
     return flat, given
 
 
-def _over_queries(
-    scores: np.ndarray, relevant: np.ndarray, one_block: Callable[[_Groups], np.ndarray]
-) -> np.ndarray:
+def _over_queries(scores: np.ndarray, relevant: np.ndarray, one_block: Callable[[_Groups], np.ndarray]) -> np.ndarray:
     """Apply a function of the tie groups to blocks of queries and join the results along the last axis."""
     scores, relevant = np.asarray(scores, dtype=float), np.asarray(relevant)
     if scores.ndim != 2 or scores.size == 0:
-        raise ValueError(f"scores: expected a matrix (queries, items) with at least one entry, found shape {scores.shape}; is the collection empty?")
+        raise ValueError(
+            f"scores: expected a matrix (queries, items) with at least one entry, found shape {scores.shape}; is the collection empty?"
+        )
     if relevant.shape != scores.shape or relevant.dtype != bool:
-        raise ValueError(f"relevant: expected a boolean mask of shape {scores.shape}, found {relevant.dtype} of shape {relevant.shape}")
+        raise ValueError(
+            f"relevant: expected a boolean mask of shape {scores.shape}, found {relevant.dtype} of shape {relevant.shape}"
+        )
     if np.isnan(scores).any():
-        raise ValueError(f"scores: {int(np.isnan(scores).sum())} of {scores.size} are NaN; drop or repair those items first")
+        raise ValueError(
+            f"scores: {int(np.isnan(scores).sum())} of {scores.size} are NaN; drop or repair those items first"
+        )
     empty = np.flatnonzero(~relevant.any(axis=1))
     if len(empty):
-        raise ValueError(f"relevant: {len(empty)} of {len(relevant)} queries have no relevant item (first: row {empty[0]}); drop them and report how many")
+        raise ValueError(
+            f"relevant: {len(empty)} of {len(relevant)} queries have no relevant item (first: row {empty[0]}); drop them and report how many"
+        )
     return np.concatenate([one_block(groups) for groups in _blocks(scores, relevant)], axis=-1)
 
 
