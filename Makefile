@@ -40,7 +40,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing requirements.lock into $(VENV) (the first time takes a few minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 reproduce: setup ## Run the paper notebooks headless; end with the table of claims
@@ -49,14 +49,14 @@ reproduce: setup ## Run the paper notebooks headless; end with the table of clai
 
 test: setup lint ## Run all checks: style, unit tests, doctests, and every notebook against its stored outputs
 	PAPER_UTILS_QUIET=1 PAPER_UTILS_OUTPUT=$(CURDIR)/build/test $(BIN)/python -m pytest notebooks tests paper_utils \
-		--numprocesses $(WORKERS) --dist loadfile --nbval-lax --nbval-cell-timeout 600 --doctest-modules --durations 10
+		--numprocesses $(WORKERS) --dist loadfile --nbval-lax --nbval-cell-timeout 600 --doctest-modules --ignore tests/benchmarks --durations 10
 
 lint: setup ## Check style and formatting of code and notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
 bench: setup ## Measure speed, as ratios to a named peer or floor of the same run
-	PAPER_UTILS_QUIET=1 $(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist -s
+	PAPER_UTILS_QUIET=1 $(BIN)/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-only -p no:xdist -s
 
 lab: setup ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

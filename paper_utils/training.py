@@ -353,7 +353,12 @@ def load_state(path: Path, keys: set[str]) -> dict[str, Any]:
 
 
 def cached(
-    name: str, key: dict[str, Any], train: Callable[[Path], dict[str, Any]], *, code: list[Path]
+    name: str,
+    key: dict[str, Any],
+    train: Callable[[Path], dict[str, Any]],
+    *,
+    code: list[Path],
+    fabric: lightning_fabric.Fabric | None = None,
 ) -> dict[str, Any]:
     """A trained state from ``.cache/``, or from `train` if it is not there yet.
 
@@ -367,6 +372,8 @@ def cached(
         Called with the path of a checkpoint to resume from and save to; returns tensors and plain values by name.
     code
         Source files that the result depends on; files that they import from this package are added.
+    fabric
+        The launched Fabric if several processes train together; one of them writes the file, which all of them must be able to read.
 
     Returns
     -------
@@ -385,9 +392,12 @@ def cached(
     if finished.exists():
         return load_state(finished, {"state"})["state"]
     state = train(unfinished)
-    with files.atomic_path(finished) as temporary:
-        torch.save({"state": state}, temporary)
-    unfinished.unlink(missing_ok=True)
+    if fabric is None or fabric.is_global_zero:
+        with files.atomic_path(finished) as temporary:
+            torch.save({"state": state}, temporary)
+        unfinished.unlink(missing_ok=True)
+    if fabric is not None:
+        fabric.barrier()
     return state
 
 

@@ -210,6 +210,8 @@ def load_posteriors(path: str | Path) -> CovariatePosteriors:
     whole = values.astype(np.int64) - 1
     if stated:
         prior = np.array(_numbers(first[len(PRIOR_MARK) :], f"{path}: line 1"))
+        if len(prior) != len(columns):
+            raise ValueError(f"{path}: line 1 states {len(prior)} training priors, expected {len(columns)}")
     else:
         prior = np.bincount(whole, minlength=len(columns)) / len(whole)
     person = table["person"] if "person" in table else table["item_path"].astype(str).str.split("/").str[0]

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy import integrate, optimize, special, stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import Ridge
 
-from paper_utils.data.covariate_files import CovariatePosteriors
+from paper_utils.data.recognised import Recognised
 from paper_utils.metrics import matching, ranks, retrieval, verification
 from paper_utils.metrics.label_tests import Verification, verify_tables
 from paper_utils.metrics.probabilities import distributions, probability, ratio
@@ -41,6 +39,8 @@ class CovariateModel:
     .. math::
         m_p(a) = \sum_c \pi_c Q^p_{ca}, \quad m_g(b) = \sum_c \rho_c Q^g_{cb}, \quad
         M(a,b) = \sum_c \pi_c Q^p_{ca} Q^g_{cb}, \quad L(a,b) = \frac{M(a,b)}{m_p(a)\,m_g(b)}
+
+    Nested lists are taken as well; the attributes are always float64 arrays.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class CovariateModel:
     (0.75, 0.333333333333)
     """
 
-    prior: Float[np.ndarray, " values"]
-    probe_confusion: Float[np.ndarray, "values probe_labels"]
-    gallery_confusion: Float[np.ndarray, "values gallery_labels"]
-    impostor_prior: Float[np.ndarray, " values"] | None = None
-    match_table: Float[np.ndarray, "probe_labels gallery_labels"] | None = None
+    prior: Float[np.ndarray, " values"] | ArrayLike
+    probe_confusion: Float[np.ndarray, "values probe_labels"] | ArrayLike
+    gallery_confusion: Float[np.ndarray, "values gallery_labels"] | ArrayLike
+    impostor_prior: Float[np.ndarray, " values"] | ArrayLike | None = None
+    match_table: Float[np.ndarray, "probe_labels gallery_labels"] | ArrayLike | None = None
 
     def __post_init__(self) -> None:
         prior = distributions(self.prior, "prior", ndim=1)
@@ -230,7 +230,7 @@ class CovariateModel:
         return np.outer(self.probe_marginal, self.gallery_marginal)
 
     @cached_property
-    def likelihoodratio(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
+    def likelihood_ratio(self) -> Float[np.ndarray, "probe_labels gallery_labels"]:
         """:math:`L(a,b)`; infinite where only a match can report the label, NaN where nobody does."""
         return ratio(self.joint, self.strangers)
 
@@ -389,7 +389,12 @@ def binary_match_accuracy(model: CovariateModel, sizes: ArrayLike) -> float | Fl
         table.shape == (2, 2) and table[0, 0] > table[1, 0]
         for table in (model.probe_confusion, model.gallery_confusion)
     )
-    if not better or not np.array_equal(model.prior, model.impostor_prior) or model.match_table is not None:
+    if (
+        not better
+        or model.gallery_marginal.min() == 0
+        or not np.array_equal(model.prior, model.impostor_prior)
+        or model.match_table is not None
+    ):
         raise ValueError(
             "model: the closed form needs 2 values, 2 labels, better-than-chance recognisers and impostor_prior = prior; use match_accuracy"
         )
@@ -430,7 +435,7 @@ def even_errors_match_accuracy(
 
 
 def binary_posterior_match_accuracy(
-    prior: float, mean_deviation: float, law: stats.rv_continuous, sizes: ArrayLike
+    prior: float, mean_deviation: float, law: stats.distributions.rv_frozen, sizes: ArrayLike
 ) -> float | Float[np.ndarray, "*shape"]:
     r"""Two values, calibrated posteriors of any continuous law: only the extreme gallery posteriors are ever chosen.
 
@@ -478,7 +483,7 @@ def binary_posterior_match_accuracy(
 
 
 def beta_match_accuracy(
-    probe: tuple[float, float], gallery: tuple[float, float], sizes: ArrayLike
+    probe: Sequence[float], gallery: Sequence[float], sizes: ArrayLike
 ) -> float | Float[np.ndarray, "*shape"]:
     r"""`binary_posterior_match_accuracy` with Beta(a, b) posteriors; :math:`E|u-p| = \dfrac{2\,p^a(1-p)^b}{(a+b)\,\mathrm{B}(a,b)}`.
 
@@ -872,7 +877,7 @@ def open_set_accuracy(model: CovariateModel, sizes: ArrayLike, presence: float) 
 
 def identification_rates(
     model: CovariateModel, size: int, thresholds: ArrayLike
-) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+) -> tuple[float | Float[np.ndarray, "*shape"], float | Float[np.ndarray, "*shape"]]:
     r"""Open-set operating points: detection-and-identification rate and false-alarm rate at thresholds on L.
 
     .. math::
@@ -909,9 +914,9 @@ def presence_test(model: CovariateModel, size: int) -> Verification:
 
     The mean over entries, not the largest. Raises ``ValueError`` if the gallery recogniser has not two labels.
     """
-    if model.gallery_confusion.shape[1] != 2:
+    if model.gallery_confusion.shape[1] != 2 or model.gallery_marginal.min() == 0:
         raise ValueError(
-            f"model: the presence test is written for 2 gallery labels, found {model.gallery_confusion.shape[1]}"
+            f"model: the presence test is written for 2 gallery labels that both occur, found masses {model.gallery_marginal}"
         )
     seen = np.flatnonzero(model.probe_marginal > 0)
     count = np.arange(whole_sizes(size, name="size")[0][0] + 1)
@@ -961,39 +966,7 @@ def mean_roc(model: CovariateModel, z: Float[np.ndarray, " points"]) -> Float[np
     return np.clip(share, 0, 1) @ levels.match
 
 
-# --- 10. From data: recognisers, tables, prediction and measurement ------------------------------------------------------------------
-
-
-def train_recogniser(
-    features: Float[np.ndarray, "people dim"],
-    values: Int[np.ndarray, " people"],
-    *,
-    inverse_penalty: float = 1.0,
-    iterations: int = 500,
-) -> Pipeline:
-    """A covariate recogniser: standardise, then multinomial logistic regression.
-
-    Raises
-    ------
-    ValueError
-        With fewer than two values in the training people.
-    """
-    if len(np.unique(values)) < 2:
-        raise ValueError(
-            f"values: a recogniser needs at least two values to tell apart, found only {np.unique(values).tolist()}"
-        )
-    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=iterations)).fit(
-        features, values
-    )
-
-
-def posteriors_of(
-    recogniser: Pipeline, features: Float[np.ndarray, "people dim"], values: int
-) -> Float[np.ndarray, "people values"]:
-    """Posteriors over all `values`; those that training never saw get zero."""
-    posterior = np.zeros((len(features), values))
-    posterior[:, recogniser.classes_] = recogniser.predict_proba(features)
-    return posterior
+# --- 10. From data: tables, prediction, measurement ------------------------------------------------------------------
 
 
 def estimate_confusion(
@@ -1074,6 +1047,13 @@ def estimate_model(
     return CovariateModel(prior, *tables, match_table=match_table)
 
 
+def model_of(recognised: Recognised, *, joint: bool = False, smoothing: float = 1.0) -> CovariateModel:
+    """`estimate_model` from the hard labels of the calibration people."""
+    probe, gallery = recognised.probe_calibration, recognised.gallery_calibration
+    shape = (probe.posterior.shape[1],) * 3
+    return estimate_model(probe.values, probe.labels, gallery.labels, shape, joint=joint, smoothing=smoothing)
+
+
 def accuracy_bracket(
     values: Int[np.ndarray, " people"],
     probe_labels: Int[np.ndarray, " people"],
@@ -1085,14 +1065,19 @@ def accuracy_bracket(
 ) -> tuple[float | Float[np.ndarray, "*shape"], float | Float[np.ndarray, "*shape"]]:
     """Cross-fitted and plug-in prediction of the 1:N accuracy: a pessimistic and an optimistic value.
 
-    Plug-in chooses and counts with the same table and so profits from its noise. Cross-fitted takes :math:`L` from one random half of the
-    people and :math:`M` from the other (both ways, averaged), and loses for the noise of :math:`L`.
+    Plug-in chooses and counts with the same raw table and so profits from its noise. Cross-fitted takes a smoothed :math:`L` from one
+    random half of the people and a raw :math:`M` from the other (both ways, averaged), and loses for the noise of :math:`L`.
     """
     data = [np.asarray(values), np.asarray(probe_labels), np.asarray(gallery_labels)]
-    plug_in = match_accuracy(estimate_model(*data, shape), sizes)
-    halves = np.array_split(rng.permutation(len(data[0])), 2)
-    models = [estimate_model(*(column[half] for column in data), shape) for half in halves]
-    crossed = [match_accuracy(judge, sizes, rule.likelihood_ratio) for rule, judge in (models, models[::-1])]
+    # Raw counts; the trace of smoothing only keeps rows of values that nobody has, which weigh nothing, defined.
+    plug_in = match_accuracy(estimate_model(*data, shape, smoothing=1e-9), sizes)
+    halves = [[column[half] for column in data] for half in np.array_split(rng.permutation(len(data[0])), 2)]
+    crossed = [
+        match_accuracy(
+            estimate_model(*judge, shape, smoothing=1e-9), sizes, estimate_model(*rule, shape).likelihood_ratio
+        )
+        for rule, judge in (halves, halves[::-1])
+    ]
     return (crossed[0] + crossed[1]) / 2, plug_in
 
 
@@ -1121,16 +1106,70 @@ def measured_performance(scores: Float[np.ndarray, "people people"], sizes: Sequ
     }
 
 
-def calibration(posteriors: CovariatePosteriors) -> tuple[float, Float[np.ndarray, " values"]]:
-    r"""Brier score :math:`\frac1n\sum_i\sum_c(u_{ic}-[c=c_i])^2`, and "mean posterior minus frequency" of every value (0 if calibrated)."""
-    truth: Bool[np.ndarray, "people values"] = posteriors.values[:, None] == np.arange(posteriors.posterior.shape[1])
-    return float(((posteriors.posterior - truth) ** 2).sum(axis=1).mean()), posteriors.posterior.mean(
-        axis=0
-    ) - truth.mean(axis=0)
+def measured_label_performance(
+    probe_labels: Int[np.ndarray, " people"],
+    gallery_labels: Int[np.ndarray, " people"],
+    score: Float[np.ndarray, "probe_labels gallery_labels"],
+    sizes: Sequence[int],
+) -> dict[str, float]:
+    """The same as `measured_performance` of the matrix ``score[probe_labels][:, gallery_labels]``, from counts of labels alone.
+
+    Labels take few values, so that a hundred thousand people cost no more than a hundred.
+    """
+    people = len(probe_labels)
+    pairs = np.zeros(score.shape)
+    np.add.at(pairs, (probe_labels, gallery_labels), 1)
+    gallery = pairs.sum(axis=0)
+    level = ranks.level_numbers(score)
+    below = (level[:, None, :] < level[:, :, None]) @ gallery
+    tied = (level[:, None, :] == level[:, :, None]) @ gallery - 1
+    counts = [table[probe_labels, gallery_labels].astype(np.int64) for table in (below, tied)]
+    index = np.arange(people)
+    comparisons = matching.Comparisons(index, index, *counts, np.full(people, people - 1))
+    accuracy = matching.match_accuracy_per_pair(comparisons, list(sizes)).mean(axis=1)
+    ahead = people - 1 - counts[0] - counts[1]
+    reciprocal = (ranks.harmonic(ahead + counts[1] + 1) - ranks.harmonic(ahead)) / (counts[1] + 1)
+    different = np.outer(pairs.sum(axis=1), gallery) - pairs
+    test = verify_tables(pairs / people, different / (people * (people - 1)), score)
+    curve = verification.Roc(
+        np.r_[np.inf, test.thresholds], test.false_accept, test.true_accept, people, people * (people - 1)
+    )
+    return {
+        **dict(zip((f"1:{n}" for n in sizes), accuracy.tolist(), strict=True)),
+        "EER": verification.convex_hull_eer(curve),
+        "AUC": test.auc,
+        "mAP": float(reciprocal.mean()),
+    }
 
 
-def sharpen(posterior: Float[np.ndarray, "n values"], temperature: float) -> Float[np.ndarray, "n values"]:
-    r"""Posteriors made over- or under-confident: :math:`u_c^{1/T}`, renormalised. T below 1 sharpens. Raises unless T > 0."""
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a positive number, found {temperature}")
-    return special.softmax(np.log(np.maximum(posterior, 1e-300)) / temperature, axis=-1)
+def ridge_score(
+    probe: Float[np.ndarray, "train dim"],
+    gallery: Float[np.ndarray, "train other_dim"],
+    probe_test: Float[np.ndarray, "n dim"],
+    gallery_test: Float[np.ndarray, "m other_dim"],
+    *,
+    penalty: float = 10.0,
+) -> Float[np.ndarray, "n m"]:
+    r"""A direct cross-modal model that knows no covariate: :math:`-\lVert W x_i + w - y_j\rVert^2` with W by ridge regression."""
+    guess = Ridge(alpha=penalty).fit(probe, gallery).predict(probe_test)
+    return 2 * guess @ gallery_test.T - (guess**2).sum(axis=1)[:, None] - (gallery_test**2).sum(axis=1)
+
+
+def swapped_accuracy(
+    scores: Float[np.ndarray, "people people"], values: Int[np.ndarray, " people"]
+) -> tuple[Float[np.ndarray, " people"], Float[np.ndarray, " people"]]:
+    r"""1:2 accuracy of every probe with its own match, and its mean over all partners of the same value in the match's place.
+
+    What the covariate explains survives the swap; the difference is information beyond it. The mean is exact: a partner's accuracy is
+    its mean rank in the probe's row, :math:`(\mathrm{rank}_{ij}-1)/(T-1)`.
+
+    Raises
+    ------
+    ValueError
+        If a value has only one person.
+    """
+    share = (stats.rankdata(scores, axis=1) - 1) / (scores.shape[1] - 1)
+    partner = (values[:, None] == values) & ~np.eye(len(values), dtype=bool)
+    if not partner.any(axis=1).all():
+        raise ValueError(f"values: value {values[~partner.any(axis=1)][0]} has one person only, nobody to swap with")
+    return np.diag(share).copy(), (share * partner).sum(axis=1) / partner.sum(axis=1)

@@ -20,13 +20,14 @@ from typing import Any
 import lightning_fabric
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import optimize
 from torch import Tensor, nn
 from torch.nn import functional
 
 from paper_utils import training
 from paper_utils.data.samples import LabelledImages
+from paper_utils.metrics import verification
 from paper_utils.nn import margins
 from paper_utils.nn.ensemble import Ensemble
 
@@ -49,6 +50,7 @@ class HeadConfig:
         ``"v0"`` (SphereFace), ``"v1"`` or ``"v2"`` (SphereFace-R).
     margin
         A difference of cosines (CosFace), an angle in radians (ArcFace), or a factor of the angle (v0, v1, v2; 1 is "off").
+        A tuple gives every head of a `Head` with several seeds its own.
     normalization
         ``"HFN"``: features of length 1, :math:`\rho` = `scale`. ``"NFN"``: :math:`\rho = \lVert x \rVert`.
         ``"SFN"``: the same, and the length is pulled towards `scale`.
@@ -67,7 +69,7 @@ class HeadConfig:
     """
 
     psi: str = "v2"
-    margin: float = 1.4
+    margin: float | tuple[float, ...] = 1.4
     normalization: str = "HFN"
     scale: float = 60.0
     detach: bool = True
@@ -88,7 +90,8 @@ class HeadConfig:
             raise ValueError(
                 f"growth_steps: only v0, v1 and v2 have a margin that grows from 1, found psi={self.psi!r}"
             )
-        margins.check_margin(self.psi, self.margin)
+        for margin in self.margin if isinstance(self.margin, tuple) else (self.margin,):
+            margins.check_margin(self.psi, margin)
 
 
 # Heads of the published training runs (OpenSphere). Batch 512, SGD .1 with momentum .9, weight decay 5e-4 in all of them.
@@ -233,6 +236,9 @@ class Head(nn.Module):
         super().__init__()
         if classes < 2:
             raise ValueError(f"classes: a classification head needs at least 2, found {classes}; check the class split")
+        own = isinstance(config.margin, tuple)
+        if own and (isinstance(seed, int) or len(config.margin) != len(seed)):
+            raise ValueError(f"margin: {len(config.margin)} margins need as many seeds, found seed={seed}")
         self.config, self.strict = config, strict
         several = not isinstance(seed, int)
         first = [xavier_proxies(classes, dim, one) for one in (seed if several else [seed])]
@@ -244,6 +250,8 @@ class Head(nn.Module):
     def margin(self) -> float | Tensor:
         """The margin of the current call."""
         config = self.config
+        if isinstance(config.margin, tuple):
+            return self.proxies.new_tensor(config.margin).view(-1, 1, 1)
         if not config.growth_steps:
             return config.margin
         passed = torch.tensor(config.growth_steps, device=self.calls.device) < self.calls
@@ -322,6 +330,40 @@ def diagnose(
         "rival": rival.mean(-1),
         "length": size.squeeze(-1).mean(-1),
     }
+
+
+def distance_from_normface(psi: str, excess: float, *, seed: int) -> tuple[float, float]:
+    """How far a head with a margin of `excess` above "off" is from NormFace, on one random batch in float64.
+
+    Parameters
+    ----------
+    psi
+        The head; "off" is 0 for CosFace and ArcFace, 1 for v0, v1 and v2.
+    excess
+        0 is "off": the head should be NormFace itself.
+    seed
+        Of batch and proxies.
+
+    Returns
+    -------
+    tuple
+        Relative difference of the loss, and largest difference of the gradient relative to its largest entry (ordinary gradient).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(64, 16, generator=generator, dtype=torch.float64)
+    labels = torch.randint(10, (64,), generator=generator)
+    margin = excess + (1.0 if psi in MULTIPLICATIVE else 0.0)
+    results = []
+    for config in (HeadConfig(psi, margin, scale=16.0, detach=False), HeadConfig("normface", 0.0, scale=16.0)):
+        head = Head(16, 10, config, seed=seed).double()
+        x = embeddings.clone().requires_grad_()
+        loss = head(x, labels)
+        loss.backward()
+        results.append((loss.detach(), torch.cat([x.grad.flatten(), head.proxies.grad.flatten()])))
+    (loss, gradient), (plain_loss, plain_gradient) = results
+    return float(abs(loss / plain_loss - 1)), float(
+        (gradient - plain_gradient).abs().max() / plain_gradient.abs().max()
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- 4. the network
@@ -439,6 +481,15 @@ class Trained:
     splits: tuple[Split, ...]
     history: dict[str, Float[np.ndarray, "steps members"]]
 
+    def member(self, index: int) -> Network:
+        """The network of one member by itself, in evaluation mode."""
+        state = self.network.member_state(index)
+        widths = [value.shape[0] for name, value in state.items() if name.startswith("hidden") and "weight" in name]
+        pixels = next(iter(state.values())).shape[1]
+        alone = Network(pixels, widths, state["embed.weight"].shape[0], seed=0)
+        alone.load_state_dict(state)
+        return alone.eval()
+
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "members n dim"]:
         """Embeddings of the same images by every member."""
@@ -447,21 +498,27 @@ class Trained:
 
 
 def random_splits(
-    identities: Int[Tensor, " n"], count: int, train_identities: int, *, rng: np.random.Generator, seeds: Sequence[int]
+    identities: Int[Tensor, " n"],
+    train_identities: int,
+    test_identities: int,
+    *,
+    rng: np.random.Generator,
+    seeds: Sequence[int],
 ) -> tuple[Split, ...]:
-    """Random divisions of the identities into learned and unseen ones.
+    """Random choices of identities to learn and of other identities to be tested on, one a seed.
 
     Raises
     ------
     ValueError
-        If there are not at least two identities left for testing.
+        If there are too few identities.
     """
-    names = sorted(set(identities.tolist()))
-    if not 2 <= train_identities <= len(names) - 2:
+    names = identities.unique().numpy()
+    wanted = train_identities + test_identities
+    if wanted > len(names):
         raise ValueError(
-            f"train_identities: expected 2 to {len(names) - 2} of the {len(names)} identities, found {train_identities}"
+            f"identities: {train_identities} to learn and {test_identities} to test need {wanted}, found {len(names)}"
         )
-    orders = [rng.permutation(names).tolist() for _ in range(count)]
+    orders = [rng.permutation(names)[:wanted].tolist() for _ in seeds]
     return tuple(
         Split(tuple(sorted(order[:train_identities])), tuple(sorted(order[train_identities:])), seed)
         for order, seed in zip(orders, seeds, strict=True)
@@ -470,14 +527,16 @@ def random_splits(
 
 def _member_rows(data: LabelledImages, splits: Sequence[Split]) -> tuple[list[Tensor], Tensor]:
     """For each member: rows of its training images, and the class number of every image (-1: not among its classes)."""
+    names, place = data.identities.unique(return_inverse=True)
     rows, classes = [], torch.full((len(splits), len(data)), -1)
     for member, split in enumerate(splits):
-        for number, identity in enumerate(split.train):
-            classes[member, data.identities == identity] = number
-        found = classes[member].unique().tolist()
-        missing = [identity for number, identity in enumerate(split.train) if number not in found]
+        learned = torch.tensor(split.train)
+        missing = learned[~torch.isin(learned, names)].tolist()
         if missing:
             raise ValueError(f"{data.name}: no images of the training identities {missing}")
+        number = torch.full((len(names),), -1)
+        number[torch.searchsorted(names, learned)] = torch.arange(len(learned))
+        classes[member] = number[place]
         rows.append(torch.nonzero(classes[member] >= 0).squeeze(1))
     return rows, classes
 
@@ -556,7 +615,7 @@ def fit(
             extra = diagnose(classifier, embeddings, labels)
         run.update(losses.sum(), losses=losses, **extra)
     history = run.history
-    history["loss"] = history.pop("losses")
+    history["loss"] = history.pop("losses")  # one column a member instead of their sum
     return Trained(network, classifier, tuple(splits), history)
 
 
@@ -587,3 +646,73 @@ def train_cached(
     classifier.load_state_dict(state["head"])
     history = {name: values.numpy() for name, values in state["history"].items()}
     return Trained(network, classifier, tuple(splits), history)
+
+
+# ---------------------------------------------------------------------------------------------------------- 6. the test
+
+
+@torch.no_grad()
+def unseen_embeddings(
+    trained: Trained, data: LabelledImages, member: int, *, per_identity: int | None = None
+) -> tuple[Float[np.ndarray, "n dim"], Int[np.ndarray, " n"]]:
+    """Embeddings and image numbers of one member's unseen identities.
+
+    Parameters
+    ----------
+    trained
+        From `fit`.
+    data
+        The images it was made from.
+    member
+        Which run.
+    per_identity
+        Use at most so many images of each identity, the first ones.
+
+    Returns
+    -------
+    tuple
+        Embeddings, and the number of each image in `data`; the images of one identity follow each other.
+    """
+    rows = torch.nonzero(torch.isin(data.identities, torch.tensor(trained.splits[member].test))).squeeze(1)
+    rows = rows[torch.argsort(data.identities[rows], stable=True)]
+    if per_identity is not None:
+        _, counts = data.identities[rows].unique_consecutive(return_counts=True)
+        first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        rows = rows[torch.arange(len(rows)) - first < per_identity]
+    return trained.member(member)(data.images[rows].flatten(1)).double().numpy(), rows.numpy()
+
+
+def open_set_roc(
+    trained: Trained, data: LabelledImages, *, per_identity: int | None = None
+) -> list[verification.Roc | None]:
+    """ROC of every member over all pairs of images of its unseen identities; None for a member whose embeddings are not finite."""
+    curves: list[verification.Roc | None] = []
+    for member in range(len(trained.splits)):
+        embeddings, rows = unseen_embeddings(trained, data, member, per_identity=per_identity)
+        if np.isfinite(embeddings).all():
+            curves.append(verification.roc(*verification.all_pairs(embeddings, data.identities[rows].numpy())))
+        else:
+            curves.append(None)
+    return curves
+
+
+@torch.no_grad()
+def plain_loss(trained: Trained, data: LabelledImages, scale: float) -> Float[np.ndarray, " members"]:
+    """Cross-entropy of the finished runs on their training images without any margin, so that heads can be compared."""
+    rows, classes = _member_rows(data, trained.splits)
+    losses = []
+    for member, own in enumerate(rows):
+        proxies = functional.normalize(trained.head.proxies.detach()[member].cpu(), dim=-1)
+        cosine = margins.cosines(trained.member(member)(data.images[own].flatten(1)), proxies)
+        losses.append(float(functional.cross_entropy(scale * cosine, classes[member, own])))
+    return np.array(losses)
+
+
+def failed_runs(
+    trained: Trained, data: LabelledImages, curves: Sequence[verification.Roc | None], *, scale: float
+) -> Bool[np.ndarray, " members"]:
+    """Which runs failed: not finite, or a plain training loss above 90 % of guessing's log K, or an open-set EER above 40 %."""
+    guessing = math.log(trained.head.proxies.shape[-2])
+    loss = plain_loss(trained, data, scale)
+    broken = np.array([curve is None or verification.eer(curve) > 0.4 for curve in curves])
+    return broken | ~(loss <= 0.9 * guessing)

@@ -40,22 +40,18 @@ def perfect_match_accuracy(
 def perfect_eer(prior: ArrayLike) -> float:
     r"""Smallest EER that a covariate with this prior allows.
 
-    With :math:`\pi` ascending, :math:`A_k=\sum_{i\le k}\pi_i^2`, :math:`B_k=\sum_{i\le k}\pi_i` and the first k with
-    :math:`A_k\ge1-B_k`:
+    .. math:: \mathrm{EER}^*=\frac{\sum_c\pi_c^2}{1+\max_c\pi_c}
 
-    .. math:: \mathrm{EER}^*=A_{k-1}+\lambda\pi_k^2,\qquad \lambda=\frac{1-B_{k-1}-A_{k-1}}{\pi_k^2+\pi_k}
-
-    Uniform: :math:`1/(K+1)`. Rare values are the strongest evidence and are accepted first.
+    Equal values are stronger evidence the rarer they are, so pairs are accepted from the rarest value up; only for pairs of the most frequent
+    one (they alone would already carry the false accepts past the false rejects) a coin is tossed. Uniform: :math:`1/(K+1)`.
 
     Examples
     --------
     >>> round(perfect_eer([0.5, 0.5]), 12), round(perfect_eer([(10**0.5 - 2) / 2, 2 - 10**0.5 / 2]), 6)
     (0.333333333333, 0.324555)
     """
-    pi = np.sort(distributions(prior, "prior", ndim=1))
-    squares, sums = np.r_[0.0, np.cumsum(pi**2)], np.r_[0.0, np.cumsum(pi)]
-    k = int(np.argmax(squares[1:] >= 1 - sums[1:] - 1e-15))
-    return float(squares[k] + (1 - sums[k] - squares[k]) / (1 + 1 / pi[k]))
+    pi = distributions(prior, "prior", ndim=1)
+    return float(pi @ pi / (1 + pi.max()))
 
 
 def perfect_mean_reciprocal_rank(prior: ArrayLike, items: int) -> float:

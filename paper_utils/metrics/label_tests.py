@@ -66,11 +66,10 @@ def verify_tables(
         If the shapes differ, or a table does not sum to 1.
     """
     same, different = np.asarray(same, dtype=float), np.asarray(different, dtype=float)
+    if same.shape != different.shape or (score is not None and np.shape(score) != same.shape):
+        found = [np.shape(table) for table in (same, different, same if score is None else score)]
+        raise ValueError(f"same, different, score: expected one shape, found {found[0]}, {found[1]}, {found[2]}")
     score = ratio(same, different) if score is None else np.asarray(score, dtype=float)
-    if not same.shape == different.shape == score.shape:
-        raise ValueError(
-            f"same, different, score: expected one shape, found {same.shape}, {different.shape}, {score.shape}"
-        )
     laws = [distributions(table.ravel(), name, ndim=1) for name, table in (("same", same), ("different", different))]
     possible = (laws[0] > 0) | (laws[1] > 0)
     if np.isnan(score.ravel()[possible]).any():

@@ -130,7 +130,7 @@ def match_accuracy(
     same: Bool[np.ndarray, "probes gallery"] | None = None,
     *,
     eligible: Bool[np.ndarray, "probes gallery"] | None = None,
-) -> Float[np.ndarray, "*sizes"]:
+) -> float | Float[np.ndarray, "*sizes"]:
     """Accuracy of 1:N matching, averaged over all pairs of a probe and its match and over all galleries.
 
     Parameters

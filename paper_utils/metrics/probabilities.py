@@ -67,7 +67,7 @@ def probability(value: float, name: str) -> float:
     return float(value)
 
 
-def ratio(above: Float[np.ndarray, "*shape"], below: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def ratio(above: Float[np.ndarray, "*shape"], below: Float[np.ndarray, "*broadcasts"]) -> Float[np.ndarray, "*shape"]:
     """Quotient of masses without warnings: infinite where only the lower one is 0, NaN where both are."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return above / below

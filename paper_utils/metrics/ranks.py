@@ -48,6 +48,13 @@ def new_level(ordered: Float[np.ndarray, "*rows n"], rtol: float = TIE_RTOL) -> 
     return begins
 
 
+def level_numbers(score: Float[np.ndarray, "rows columns"]) -> Int[np.ndarray, "rows columns"]:
+    """Whole numbers in the order of the scores of each row, equal for ties."""
+    order = np.argsort(score, axis=1)
+    level = np.cumsum(new_level(np.take_along_axis(score, order, axis=1)), axis=1)
+    return np.take_along_axis(level, np.argsort(order, axis=1), axis=1)
+
+
 @dataclass(frozen=True)
 class Levels:
     """Groups of tied scores, of every row of a table, best first; rows one after the other.
@@ -121,7 +128,7 @@ class Levels:
 def levels(
     scores: Float[np.ndarray, "rows columns"],
     match: Float[np.ndarray, "rows columns"],
-    rival: Float[np.ndarray, " columns"],
+    rival: Float[np.ndarray, " columns"] | Float[np.ndarray, "rows columns"],
 ) -> Levels:
     """Sort every row of a score table from best to worst and merge ties.
 
@@ -132,7 +139,7 @@ def levels(
     match
         Mass of the match in each cell.
     rival
-        Mass of each column for one rival, the same for all rows.
+        Mass of each column for one rival; one row if it is the same for all rows.
 
     Raises
     ------
@@ -202,7 +209,7 @@ def check_collection(items: int, relevant: int = 1, k: int | None = None) -> Non
             raise ValueError(f"{name}: expected a whole number from 1 {limit}, found {value}")
 
 
-def share_of_galleries_below(rivals: int, sizes: Int[np.ndarray, " sizes"]) -> Float[np.ndarray, "sizes rivals+1"]:
+def share_of_galleries_below(rivals: int, sizes: Int[np.ndarray, " sizes"]) -> Float[np.ndarray, "sizes {rivals}+1"]:
     r"""Share of the choices of ``N - 1`` among `rivals` that stay inside a given subset of ``g``, for ``g = 0..rivals``.
 
     .. math:: \binom{g}{N-1}\Big/\binom{n}{N-1} = \prod_{j=g+1}^{n}\left(1-\frac{N-1}{j}\right)
@@ -215,7 +222,7 @@ def share_of_galleries_below(rivals: int, sizes: Int[np.ndarray, " sizes"]) -> F
     return np.exp(np.concatenate([np.cumsum(factors[:, ::-1], axis=1)[:, ::-1], np.zeros((len(factors), 1))], axis=1))
 
 
-def harmonic(n: ArrayLike) -> Float[np.ndarray, "*n"]:
+def harmonic(n: ArrayLike) -> float | Float[np.ndarray, "*n"]:
     r"""Harmonic number :math:`H_n = \sum_{i=1}^n 1/i`.
 
     Examples
@@ -326,7 +333,7 @@ def binomial_cdf(successes: ArrayLike, trials: int, x: ArrayLike) -> Float[np.nd
     return np.where(inside, value, np.where(successes < 0, 0.0, 1.0))
 
 
-def average_precision_of_random_order(relevant: ArrayLike, items: ArrayLike) -> Float[np.ndarray, "*shape"]:
+def average_precision_of_random_order(relevant: ArrayLike, items: ArrayLike) -> float | Float[np.ndarray, "*shape"]:
     r"""Expected average precision of `items` in random order, `relevant` of them relevant.
 
     .. math:: f(R,n) = \frac1n\left[H_n + \frac{R-1}{n-1}(n-H_n)\right], \qquad f(R,R) = 1

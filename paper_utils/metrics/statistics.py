@@ -80,7 +80,7 @@ def mean_t_interval(values: Float[np.ndarray, " runs"]) -> Estimate:
 
     Examples
     --------
-    >>> print(mean_t_interval([1.0, 2.0, 3.0]))
+    >>> print(mean_t_interval(np.array([1.0, 2.0, 3.0])))
     2 [-0.484, 4.48]
     """
     array = _finite(values, 2, "mean_t_interval")

@@ -299,5 +299,5 @@ def all_pairs(
             f"embeddings: {int((~np.isfinite(norms) | (norms == 0)).sum())} of {len(norms)} rows are zero or not finite and have no direction"
         )
     unit = embeddings / norms
-    first, second = np.triu_indices(len(unit), k=1)
-    return (unit @ unit.T)[first, second], identities[first] == identities[second]
+    above = np.triu(np.ones((len(unit), len(unit)), dtype=bool), k=1)
+    return (unit @ unit.T)[above], (identities[:, None] == identities)[above]

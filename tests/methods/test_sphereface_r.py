@@ -285,6 +285,19 @@ def test_members_trained_together_equal_members_trained_alone(psi):
     assert together.history["loss"][-1].mean() < together.history["loss"][0].mean()
 
 
+def test_members_may_have_their_own_margins():
+    data, fabric = toy_images(), training.launch("cpu")
+    short = dataclasses.replace(TINY, diagnose_every=0)
+    both = sfr.HeadConfig("v2", (1.0, 1.8), scale=8.0, detach=False, loss_weight=None)
+    together = sfr.fit(fabric, data, (SPLITS[0], SPLITS[0]), both, short)
+    for index, margin in enumerate((1.0, 1.8)):
+        alone = sfr.fit(fabric, data, SPLITS[:1], dataclasses.replace(both, margin=margin), short)
+        torch.testing.assert_close(
+            together.embed(data.images)[index], alone.embed(data.images)[0], rtol=1e-5, atol=1e-5
+        )
+    assert not torch.allclose(together.embed(data.images)[0], together.embed(data.images)[1])
+
+
 def test_a_killed_run_resumes_to_the_same_end(tmp_path):
     data = toy_images()
     config = sfr.HeadConfig("v1", normalization="NFN", growth_steps=(0, 6), growth=0.2, loss_weight=1.0)
@@ -342,13 +355,41 @@ def test_diagnosis_is_bounded_with_detachment_and_equals_the_gradient_of_the_los
         sfr.diagnose(head_of(sfr.HeadConfig("softmax")), embeddings, labels)
 
 
-def test_splits_are_disjoint_complete_and_seeded():
+def test_splits_are_disjoint_and_seeded():
     identities = toy_images().identities
-    splits = [sfr.random_splits(identities, 4, 4, rng=np.random.default_rng(1), seeds=range(4)) for _ in range(2)]
+    splits = [sfr.random_splits(identities, 3, 2, rng=np.random.default_rng(1), seeds=range(4)) for _ in range(2)]
     assert splits[0] == splits[1]
     for split in splits[0]:
-        assert sorted(split.train + split.test) == [0, 10, 20, 30, 40, 50]
+        assert len(set(split.train) | set(split.test)) == 5
+        assert set(split.train + split.test) <= {0, 10, 20, 30, 40, 50}
     assert len({split.train for split in splits[0]}) > 1
+
+
+def test_members_are_tested_on_their_own_unseen_identities():
+    data = toy_images()
+    trained = sfr.fit(training.launch("cpu"), data, SPLITS, sfr.HeadConfig("normface", 0.0, scale=8.0), TINY)
+    curves = sfr.open_set_roc(trained, data, per_identity=4)
+    for index, (split, curve) in enumerate(zip(SPLITS, curves, strict=True)):
+        keep = np.isin(data.identities.numpy(), split.test) & (np.arange(len(data)) % 9 < 4)
+        embeddings = trained.embed(data.images)[index].double().numpy()[keep]
+        same = data.identities.numpy()[keep]
+        expected = sfr.verification.roc(*sfr.verification.all_pairs(embeddings, same))
+        assert sfr.verification.auc(curve) == pytest.approx(sfr.verification.auc(expected), abs=1e-6)
+        assert (curve.positives, curve.negatives) == (18, 48)
+
+
+def test_runs_that_learned_nothing_or_broke_are_counted_as_failed():
+    data = toy_images()
+    config = sfr.HeadConfig("normface", 0.0, scale=8.0, loss_weight=None)
+    trained = sfr.fit(training.launch("cpu"), data, SPLITS, config, dataclasses.replace(TINY, steps=60))
+    curves = sfr.open_set_roc(trained, data)
+    assert sfr.failed_runs(trained, data, curves, scale=8.0).tolist() == [False, False]
+    with torch.no_grad():
+        trained.network.embed__weight[0] = math.nan
+        trained.head.proxies[1] = 1.0  # all classes in one place: guessing
+    curves = sfr.open_set_roc(trained, data)
+    assert curves[0] is None
+    assert sfr.failed_runs(trained, data, curves, scale=8.0).tolist() == [True, True]
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -361,9 +402,12 @@ def test_wrong_configurations_are_named():
         ({"normalization": "BN"}, "HFN, NFN or SFN"),
         ({"scale": 0.0}, "positive number, found 0.0"),
         ({"psi": "arcface", "margin": 0.5, "growth_steps": (1,)}, "only v0, v1 and v2"),
+        ({"psi": "v1", "margin": (1.5, 0.2)}, "v1 expects"),
     ]:
         with pytest.raises(ValueError, match=message):
             sfr.HeadConfig(**options)
+    with pytest.raises(ValueError, match="2 margins need as many seeds"):
+        sfr.Head(4, 3, sfr.HeadConfig("v1", (1.0, 2.0)), seed=0)
     with pytest.raises(ValueError, match="at least 2, found 1"):
         sfr.Head(4, 1, sfr.HeadConfig(), seed=0)
 
@@ -387,8 +431,8 @@ def test_wrong_splits_are_named():
         sfr.Split((0, 10), (10, 20), 1)
     with pytest.raises(ValueError, match="at least 2 identities on each side"):
         sfr.Split((0, 10), (20,), 1)
-    with pytest.raises(ValueError, match="expected 2 to 4 of the 6"):
-        sfr.random_splits(data.identities, 2, 5, rng=np.random.default_rng(0), seeds=[1, 2])
+    with pytest.raises(ValueError, match="5 to learn and 2 to test need 7, found 6"):
+        sfr.random_splits(data.identities, 5, 2, rng=np.random.default_rng(0), seeds=[1, 2])
     with pytest.raises(ValueError, match=r"no images of the training identities \[99\]"):
         sfr.fit(training.launch("cpu"), data, [sfr.Split((0, 99), (10, 20), 1)], sfr.HeadConfig(), TINY)
     with pytest.raises(ValueError, match="as many training identities"):

@@ -1,0 +1,90 @@
+"""Recognisers and the splits of people around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paper_utils.data import digits, recognised
+from paper_utils.data.covariate_files import CovariatePosteriors
+from paper_utils.world import covariates as world
+
+PEOPLE = world.sample(world.CovariateWorld(), 1500, np.random.default_rng(0))
+
+
+def test_people_for_training_calibration_and_test_are_disjoint() -> None:
+    found = recognised.recognise(PEOPLE, "gender")
+    assert found.probe_calibration.person.tolist() == list(range(600, 1050))
+    assert found.gallery_test.person.tolist() == list(range(1050, 1500))
+    for side in (found.probe_calibration, found.gallery_calibration, found.probe_test, found.gallery_test):
+        assert side.accuracy > 0.85
+    assert found.prior.sum() == pytest.approx(1)
+    scores = found.label_scores(np.array([[2.0, 0.5], [0.1, 3.0]]))
+    assert scores.shape == (450, 450)
+    assert scores[3, 7] == [[2.0, 0.5], [0.1, 3.0]][found.probe_test.labels[3]][found.gallery_test.labels[7]]
+
+
+def test_balanced_training_assumes_a_uniform_prior() -> None:
+    plain, balanced = (recognised.recognise(PEOPLE, "nationality", balanced=flag).probe_test for flag in (False, True))
+    assert balanced.training_prior == pytest.approx(np.full(6, 1 / 6))
+    assert plain.training_prior.max() > 0.5
+    assert balanced.posterior[:, 5].mean() > 2 * plain.posterior[:, 5].mean()
+
+
+def test_halves_are_calibrated_on_images_that_their_recogniser_did_not_see() -> None:
+    data = digits.load()
+    left, right = (half.numpy().astype(float) for half in digits.halves(data))
+    values = data.identities.numpy()
+    found = recognised.recognise_halves(left, right, values, np.random.default_rng(0))
+    assert len(found.probe_calibration) == 900
+    assert len(found.gallery_test) == 897
+    assert not set(found.probe_calibration.person) & set(found.probe_test.person)
+    # In-sample posteriors would be visibly better than those of the test images.
+    for calibration, test in (
+        (found.probe_calibration, found.probe_test),
+        (found.gallery_calibration, found.gallery_test),
+    ):
+        assert calibration.accuracy == pytest.approx(test.accuracy, abs=0.05)
+    assert found.probe_test.accuracy == pytest.approx(0.83, abs=0.03)
+
+
+def test_items_of_files_are_split_by_person() -> None:
+    rng = np.random.default_rng(1)
+    person = np.repeat([f"p{i:02}" for i in range(30)], 3)
+    values = np.repeat(rng.integers(0, 2, size=30), 3)
+    sides = [
+        CovariatePosteriors(person, values, np.full((90, 2), 0.5), np.array([0.5, 0.5]), name)
+        for name in ("voice", "face")
+    ]
+    found = recognised.split_people(*sides, rng)
+    assert (len(found.probe_calibration), len(found.probe_test)) == (15, 15)
+    assert not set(found.probe_calibration.person) & set(found.probe_test.person)
+    assert found.probe_test.person.tolist() == found.gallery_test.person.tolist()
+    with pytest.raises(ValueError, match="only 5 people are in both files"):
+        recognised.split_people(sides[0].take(np.arange(15)), sides[1], rng)
+
+
+def test_recogniser_keeps_columns_of_values_it_never_saw() -> None:
+    rng = np.random.default_rng(8)
+    values = np.repeat([0, 2], 50)
+    features = rng.normal(size=(100, 3)) + values[:, None]
+    posterior = recognised.posteriors_of(recognised.train_recogniser(features, values), features, 4)
+    assert posterior.shape == (100, 4)
+    assert (posterior[:, [1, 3]] == 0).all()
+    people = CovariatePosteriors(np.arange(100), values, posterior, np.full(4, 0.25), "test")
+    brier, drift = recognised.calibration(people)
+    assert brier < 0.3
+    np.testing.assert_allclose(drift, 0, atol=1e-3)
+
+
+def test_sharpening_keeps_the_label_and_moves_the_confidence() -> None:
+    posterior = np.array([[0.6, 0.3, 0.1], [0.0, 0.5, 0.5]])
+    assert recognised.sharpen(posterior, 0.3)[0, 0] > 0.9
+    np.testing.assert_allclose(recognised.sharpen(posterior, 1.0), posterior, atol=1e-12)
+    with pytest.raises(ValueError, match="temperature: expected a positive number"):
+        recognised.sharpen(posterior, 0.0)
+
+
+def test_one_value_cannot_be_recognised() -> None:
+    with pytest.raises(ValueError, match="at least two values"):
+        recognised.train_recogniser(np.zeros((3, 2)), np.zeros(3, int))
