@@ -122,23 +122,25 @@ def draw_logits_of_one_sample(ax: Axes, margin: float, *, target_deg: float = 50
 
 
 def draw_gradient_trace(axes: Sequence[Axes], histories: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Largest pull on a target cosine, and mean target angle, over training; one curve a run name.
+    """Largest pull on a target cosine, mean target angle and nearest rival over training; one curve a run name.
 
     Parameters
     ----------
     axes
-        Two axes.
+        Three axes.
     histories
-        By label: the history of a training run with ``pull`` and ``target_angle``, each (steps, members).
+        By label: the history of a training run with ``pull``, ``target_angle`` and ``rival``, each (steps, members).
     """
-    for (label, history), color in zip(histories.items(), plotting.PALETTE, strict=False):
-        steps = np.arange(len(history["pull"]))
-        axes[0].semilogy(steps, np.nanmax(history["pull"], axis=1), color=color, label=label, linewidth=1.2)
-        axes[1].plot(steps, np.degrees(history["target_angle"].mean(1)), color=color, label=label)
+    for number, (label, history) in enumerate(histories.items()):
+        look = {"color": plotting.PALETTE[number // 2], "linestyle": "--" if number % 2 else "-", "label": label}
+        axes[0].semilogy(np.nanmax(history["pull"], axis=1), linewidth=1.2, **look)
+        axes[1].plot(np.degrees(history["target_angle"]).mean(1), **look)
+        axes[2].plot(np.degrees(np.arccos(np.clip(history["rival"], -1, 1))).mean(1), **look)
     axes[0].axhline(1, color="black", linestyle=":", linewidth=1)
     axes[0].set(xlabel="step", ylabel=r"max $|\partial L/\partial c_y|\,/\,s$", title="The strongest pull in a batch")
-    axes[1].set(xlabel="step", ylabel="degrees", title="Mean angle to the own class")
-    axes[1].legend()
+    axes[1].set(xlabel="step", ylabel="degrees", title="Mean angle to the own class", ylim=(0, 185))
+    axes[2].set(xlabel="step", ylabel="degrees", title="Mean angle to the nearest rival", ylim=(0, 100))
+    axes[1].legend(loc="center right")
 
 
 def draw_norm_and_quality(ax: Axes, quality: np.ndarray, norms: np.ndarray, *, title: str) -> None:
@@ -162,8 +164,8 @@ def draw_margin_collapse(ax: Axes, excess: float, *, seed: int = 0) -> None:
     ax.axhline(1e-6, color="black", linestyle=":", linewidth=1)
     ax.set_yscale("log")
     ax.set_xticks(place, list(MARGIN_HEADS)[1:], rotation=15)
-    ax.set(ylabel="relative distance from NormFace", title=f"Margins {excess:g} above 'off'", ylim=(1e-17, 10))
-    ax.legend()
+    ax.set(ylabel="relative distance from NormFace", title=f"Margins {excess:g} above 'off'", ylim=(1e-17, 1e4))
+    ax.legend(ncols=2)
 
 
 def _explorer(draw: Callable[..., Figure], controls: dict[str, widgets.Widget]) -> widgets.VBox:
@@ -177,7 +179,7 @@ def _explorer(draw: Callable[..., Figure], controls: dict[str, widgets.Widget]) 
     def show(_: object = None) -> None:
         fig = draw(**{name: control.value for name, control in controls.items()})
         buffer = io.BytesIO()
-        fig.savefig(buffer, format="png", dpi=70)
+        fig.savefig(buffer, format="png", dpi=60)
         plt.close(fig)
         picture.value = buffer.getvalue()
 
@@ -239,7 +241,7 @@ def explore_gradient_traces(histories: Mapping[str, Mapping[str, np.ndarray]]) -
     """Play 4: training with and without detachment, any two runs on top of each other."""
 
     def draw(first: str, second: str) -> Figure:
-        fig, axes = plotting.figure(2)
+        fig, axes = plotting.figure(3, width=12)
         draw_gradient_trace(axes, {name: histories[name] for name in (first, second)})
         return fig
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paper_utils import training
+from paper_utils.data import digits, photographs
 from paper_utils.data.samples import LabelledImages
+from paper_utils.experiment import Experiment
 from paper_utils.metrics import verification
 from paper_utils.nn import margins
 from paper_utils.nn.ensemble import Ensemble
@@ -619,33 +621,50 @@ def fit(
     return Trained(network, classifier, tuple(splits), history)
 
 
-def train_cached(
-    data: LabelledImages,
-    splits: Sequence[Split],
-    head: HeadConfig,
-    train: TrainConfig = TrainConfig(),
-    *,
-    device: str = "cpu",
-) -> Trained:
-    """`fit`, unless the same code, data, splits and configuration were trained before."""
+@dataclass(frozen=True)
+class Job:
+    """Everything that a finished training depends on: `fit` of a job gives the same result wherever it is called.
 
-    def run(checkpoint: Path) -> dict[str, Any]:
-        done = fit(training.launch(device), data, splits, head, train, checkpoint=checkpoint)
-        history = {name: torch.from_numpy(values) for name, values in done.history.items()}
-        return {"network": done.network.state_dict(), "head": done.head.state_dict(), "history": history}
+    Parameters
+    ----------
+    head, train
+        What to train and how.
+    data
+        Images of all identities.
+    splits
+        Which identities each member learns, and its seed.
+    """
 
-    key = {
-        "data": data.fingerprint,
-        "splits": [dataclasses.asdict(split) for split in splits],
-        "head": dataclasses.asdict(head),
-        "train": dataclasses.asdict(train),
-    }
-    state = training.cached("sphereface_r", key, run, code=[Path(__file__)])
-    network, classifier = build(data.images[0].numel(), splits, head, train)
-    network.load_state_dict(state["network"])
-    classifier.load_state_dict(state["head"])
-    history = {name: values.numpy() for name, values in state["history"].items()}
-    return Trained(network, classifier, tuple(splits), history)
+    head: HeadConfig
+    data: LabelledImages
+    splits: tuple[Split, ...]
+    train: TrainConfig
+
+    def run(self, fabric: lightning_fabric.Fabric) -> Trained:
+        """The trained members: from the cache if the same code, data, splits and configuration were trained before."""
+
+        def anew(checkpoint: Path) -> dict[str, Any]:
+            done = fit(fabric, self.data, self.splits, self.head, self.train, checkpoint=checkpoint)
+            history = {name: torch.from_numpy(values) for name, values in done.history.items()}
+            return {"network": done.network.state_dict(), "head": done.head.state_dict(), "history": history}
+
+        key = {
+            "data": self.data.fingerprint,
+            "splits": [dataclasses.asdict(split) for split in self.splits],
+            "head": dataclasses.asdict(self.head),
+            "train": dataclasses.asdict(self.train),
+        }
+        state = training.cached("sphereface_r", key, anew, code=[Path(__file__)], fabric=fabric)
+        trained = self.untrained()
+        trained.network.load_state_dict(state["network"])
+        trained.head.load_state_dict(state["head"])
+        trained.history.update({name: values.cpu().numpy() for name, values in state["history"].items()})
+        return trained
+
+    def untrained(self) -> Trained:
+        """The members as they are before the first step."""
+        network, head = build(self.data.images[0].numel(), self.splits, self.head, self.train)
+        return Trained(network, head, self.splits, {})
 
 
 # ---------------------------------------------------------------------------------------------------------- 6. the test
@@ -716,3 +735,86 @@ def failed_runs(
     loss = plain_loss(trained, data, scale)
     broken = np.array([curve is None or verification.eer(curve) > 0.4 for curve in curves])
     return broken | ~(loss <= 0.9 * guessing)
+
+
+# --------------------------------------------------------------------------------------------------------- 7. the study
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the notebook measures, also for training it beforehand on other machines.
+
+    Parameters
+    ----------
+    drawings
+        The real images that people are made of.
+    people, quality
+        Photographs of people, and the planted quality of each.
+    factors
+        Margins of the sweep.
+    jobs
+        Trainings by name.
+    """
+
+    drawings: LabelledImages
+    people: LabelledImages
+    quality: Float[Tensor, " n"]
+    factors: tuple[float, ...]
+    jobs: dict[str, Job]
+
+
+def load_people(exp: Experiment) -> tuple[LabelledImages, LabelledImages, Float[Tensor, " n"]]:
+    """Drawings, photographs of them as people, and the quality of each photograph; real faces come in here as they are."""
+    drawings = digits.load()
+    views = exp.scale(smoke=8, quick=20, full=20)
+    return drawings, *photographs.photograph(drawings, views, generator=exp.generator("camera"))
+
+
+def study(exp: Experiment) -> Study:
+    """All trainings of the notebook.
+
+    Names: the seven heads (``"v1"``), the stress test (``"sweep v1 full"``, members in the order of the factors), the three
+    normalisations (``"NFN v1"``), the world in which pictures are dealt to people at random (``"dealt v1"``), and ``"six digits"``.
+    """
+    drawings, people, quality = load_people(exp)
+    runs = exp.scale(smoke=2, quick=8, full=20)
+    learned, unseen = exp.scale(smoke=(12, 20), quick=(120, 80), full=(400, 200))
+    splits = random_splits(people.identities, learned, unseen, rng=exp.rng("splits"), seeds=exp.seeds(runs))
+    train = TrainConfig(hidden=(96,), dim=32, steps=exp.scale(smoke=6, quick=150, full=1000))
+    short = (1.0, 1.4, 2.0, 4.0)
+    factors = exp.scale(smoke=short, quick=short, full=(1.0, 1.2, 1.4, 1.5, 1.7, 2.0, 3.0, 4.0))
+    # Scales: 16 leaves the margin room above the 7 that 120 classes need at least; v2 lifts all other classes and gets 20.
+    heads = {
+        "softmax": HeadConfig("softmax"),
+        "normface": HeadConfig("normface", 0.0, scale=16.0, loss_weight=None),
+        "cosface": HeadConfig("cosface", 0.2, scale=16.0, loss_weight=None),
+        "arcface": HeadConfig("arcface", 0.3, scale=16.0, loss_weight=None),
+        "v0": HeadConfig("v0", 1.5, scale=16.0, loss_weight=None),
+        "v1": HeadConfig("v1", 1.4, scale=16.0, loss_weight=None),
+        "v2": HeadConfig("v2", 1.4, scale=20.0, loss_weight=None),
+    }
+    jobs = {name: Job(head, people, splits, train) for name, head in heads.items()}
+    traced = dataclasses.replace(train, diagnose_every=1)
+    side_by_side = tuple(factor for factor in factors for _ in splits)
+    growth = tuple(int(share * train.steps) for share in (0.1, 0.2, 0.3, 0.4))
+    for psi in MULTIPLICATIVE:
+        for name, detach in (("detached", True), ("full", False)):
+            head = dataclasses.replace(heads[psi], margin=side_by_side, detach=detach)
+            jobs[f"sweep {psi} {name}"] = Job(head, people, splits * len(factors), traced)
+        same_margin = dataclasses.replace(heads[psi], margin=1.4)
+        jobs[f"HFN {psi}"] = Job(same_margin, people, splits, train)
+        for scheme in ("NFN", "SFN"):
+            head = dataclasses.replace(same_margin, normalization=scheme, growth_steps=growth)
+            jobs[f"{scheme} {psi}"] = Job(head, people, splits, train)
+    deal = torch.randperm(len(people), generator=exp.generator("deal"))
+    dealt = LabelledImages(people.images, people.identities[deal], f"{people.name}, dealt at random")
+    for name in ("normface", "v1", "NFN v1"):
+        jobs[f"dealt {name}"] = dataclasses.replace(jobs[name], data=dealt)
+    six = random_splits(drawings.identities, 6, 4, rng=exp.rng("six digits"), seeds=exp.seeds(runs))
+    jobs["six digits"] = Job(heads["normface"], drawings, six, train)
+    return Study(drawings, people, quality, factors, jobs)
+
+
+def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], Float[np.ndarray, "steps members"]]]:
+    """The study's trainings as calls that fill the cache and give the loss of every step."""
+    return {name: lambda fabric, job=job: job.run(fabric).history["loss"] for name, job in study(exp).jobs.items()}

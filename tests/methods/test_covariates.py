@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from paper_utils.data import recognised
+from paper_utils.data.covariate_files import CovariatePosteriors
 from paper_utils.methods import covariates as cv
 from paper_utils.metrics import ceilings, matching
 from paper_utils.metrics import label_simulation as simulation
@@ -462,9 +464,12 @@ def test_a_label_that_only_the_match_can_report_wins() -> None:
 def test_a_million_entries_keep_ten_digits() -> None:
     getcontext().prec = 60
     common = [0.3, 0.7], [[0.9, 0.1], [0.2, 0.8]], [[0.95, 0.05], [0.0001, 0.9999]]
-    # A level of mass 2e-6 in front of the next one: (1 - U)^N is far from both 0 and 1 at a million.
-    rare = [1e-6, 1 - 1e-6], [[0.9, 0.1], [0.2, 0.8]], [[0.95, 0.05], [1e-6, 1 - 1e-6]]
-    for prior, probe, gallery in (common, rare):
+    # A level of mass about 1e-6 in front of the next one: (1 - U)^N is far from both 0 and 1 at a million.
+    rare = [
+        ([p, 1 - p], [[0.9, 0.1], [0.2, 0.8]], [[0.95, 0.05], [0.7 * p, 1 - 0.7 * p]])
+        for p in (1e-6, 3.3e-7, 7.1e-7, 2.3e-6)
+    ]
+    for prior, probe, gallery in (common, *rare):
         m11, m12, m21, m22 = (
             sum(Decimal(prior[c]) * Decimal(probe[c][a]) * Decimal(gallery[c][b]) for c in range(2))
             for a, b in np.ndindex(2, 2)
@@ -651,6 +656,8 @@ def test_independent_covariates_multiply_and_dependent_ones_do_not() -> None:
 def test_many_covariates_by_convolution_agree_with_the_full_table() -> None:
     rng = np.random.default_rng(3)
     parts = [cv.CovariateModel(p, *rng.dirichlet([4, 1], size=(2, 2))) for p in rng.dirichlet([5, 5], size=8)]
+    # One of them perfectly recognised: most of its label pairs are impossible.
+    parts[0] = cv.CovariateModel(parts[0].prior, np.eye(2), np.eye(2))
     exact = cv.match_accuracy(cv.CovariateModel.independent(parts), [2, 10, 100])
     value, error = cv.many_covariates_match_accuracy(parts, [2, 10, 100], rng=rng, probes=1500)
     assert (np.abs(value - exact) < 4 * error + 1e-3 * exact).all()
@@ -807,6 +814,28 @@ def test_prediction_from_calibration_people_meets_measurement_on_others() -> Non
     assert measured.keys() == predicted.keys()
     for name, tolerance in {"1:2": 0.03, "1:10": 0.03, "EER": 0.03, "AUC": 0.03, "mAP": 0.002}.items():
         assert measured[name] == pytest.approx(predicted[name], abs=tolerance)
+
+
+def test_confusion_table_is_smoothed_by_one_person_a_row() -> None:
+    table = cv.estimate_confusion(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), (3, 3), smoothing=1.0)
+    third = 1 / 3
+    np.testing.assert_allclose(
+        table, [[(2 + third) / 4, (1 + third) / 4, third / 4], [third / 2, third / 2, (1 + third) / 2], [third] * 3]
+    )
+
+
+def test_model_of_recognised_people_can_take_their_joint_table() -> None:
+    rng = np.random.default_rng(12)
+    value = rng.choice(2, size=4000, p=[0.6, 0.4])
+    shown = np.where(rng.random(4000) < 0.2, 1 - value, value)
+    sides = [
+        CovariatePosteriors(np.arange(4000), value, np.eye(2)[shown], np.array([0.6, 0.4]), name)
+        for name in ("voice", "face")
+    ]
+    people = recognised.Recognised(*sides, *sides)
+    product, joint = cv.model_of(people), cv.model_of(people, joint=True)
+    np.testing.assert_allclose(product.probe_confusion, [[0.8, 0.2], [0.2, 0.8]], atol=0.03)
+    assert joint.joint[0, 1] < 1e-3 < product.joint[0, 1]
 
 
 def test_labels_are_measured_as_their_score_matrix_would_be() -> None:
