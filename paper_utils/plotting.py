@@ -34,7 +34,7 @@ def use_style() -> None:
             "figure.constrained_layout.use": True,
             "axes.titlesize": 12,
             "axes.labelsize": 11,
-            "axes.titleweight": "semibold",
+            "axes.titleweight": "bold",
             "axes.spines.top": False,
             "axes.spines.right": False,
             "legend.frameon": False,

@@ -35,7 +35,7 @@ def _margin_in_range(psi: str, margin: float) -> float:
 
 
 def draw_angular_functions(
-    axes: Sequence[Axes], psi: str, margin: float, *, detach: bool, title: str | None = None
+    axes: Sequence[Axes] | np.ndarray, psi: str, margin: float, *, detach: bool, title: str | None = None
 ) -> None:
     r"""Left: :math:`\psi`, :math:`\eta` and :math:`\Delta` over the angle. Right: how fast the logits follow the cosine.
 
@@ -121,7 +121,7 @@ def draw_logits_of_one_sample(ax: Axes, margin: float, *, target_deg: float = 50
     ax.legend()
 
 
-def draw_gradient_trace(axes: Sequence[Axes], histories: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def draw_gradient_trace(axes: Sequence[Axes] | np.ndarray, histories: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Largest pull on a target cosine, mean target angle and nearest rival over training; one curve a run name.
 
     Parameters
@@ -139,13 +139,15 @@ def draw_gradient_trace(axes: Sequence[Axes], histories: Mapping[str, Mapping[st
     axes[0].axhline(1, color="black", linestyle=":", linewidth=1)
     axes[0].set(xlabel="step", ylabel=r"max $|\partial L/\partial c_y|\,/\,s$", title="The strongest pull in a batch")
     axes[1].set(xlabel="step", ylabel="degrees", title="Mean angle to the own class", ylim=(0, 185))
-    axes[2].set(xlabel="step", ylabel="degrees", title="Mean angle to the nearest rival", ylim=(0, 100))
+    axes[2].set(xlabel="step", ylabel="degrees", title="Mean angle to the nearest rival", ylim=(0, 185))
     axes[1].legend(loc="center right")
 
 
 def draw_norm_and_quality(ax: Axes, quality: np.ndarray, norms: np.ndarray, *, title: str) -> None:
     """Length of unseen images' embeddings against the planted quality, with the mean of ten quality bins."""
-    ax.plot(quality, norms, ".", color=plotting.PALETTE[7], markersize=3, alpha=0.6)
+    ax.plot(
+        quality[::3], norms[::3], ".", color=plotting.PALETTE[7], markersize=3
+    )  # a third of the dots is enough to see
     bins = np.clip((quality * 10).astype(int), 0, 9)
     means = [norms[bins == b].mean() for b in range(10)]
     ax.plot((np.arange(10) + 0.5) / 10, means, "o-", color=plotting.PALETTE[0])
@@ -179,7 +181,7 @@ def _explorer(draw: Callable[..., Figure], controls: dict[str, widgets.Widget]) 
     def show(_: object = None) -> None:
         fig = draw(**{name: control.value for name, control in controls.items()})
         buffer = io.BytesIO()
-        fig.savefig(buffer, format="png", dpi=60)
+        fig.savefig(buffer, format="png", dpi=55)
         plt.close(fig)
         picture.value = buffer.getvalue()
 
@@ -321,9 +323,10 @@ def draw_likelihood_ratio(ax: Axes, model: covariates.CovariateModel, *, title: 
     """Table of L(a, b): colour is its logarithm, a frame marks the gallery label to prefer for each probe label."""
     ratio = model.likelihood_ratio
     bound = np.abs(np.log(np.maximum(ratio[np.isfinite(ratio)], 1e-3))).max()
-    ax.imshow(np.log(np.maximum(ratio, 1e-3)), cmap=plotting.DIVERGING, vmin=-bound, vmax=bound, alpha=0.85)
+    ax.imshow(np.log(np.maximum(ratio, 1e-3)), cmap=plotting.DIVERGING, vmin=-bound, vmax=bound)
     for (a, b), value in np.ndenumerate(ratio):
-        ax.text(b, a, f"{value:.2f}", ha="center", va="center", fontsize=11)
+        strong = np.isfinite(value) and abs(np.log(max(value, 1e-3))) > 0.6 * bound
+        ax.text(b, a, f"{value:.2f}", ha="center", va="center", fontsize=11, color="white" if strong else "black")
     for a, b in enumerate(np.nanargmax(ratio, axis=1)):
         ax.add_patch(Rectangle((b - 0.46, a - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=2.5))
     ax.set_xticks(range(ratio.shape[1]), range(1, ratio.shape[1] + 1))

@@ -56,9 +56,8 @@ def train_recogniser(
     *,
     inverse_penalty: float = 1.0,
     iterations: int = 500,
-    balanced: bool = False,
 ) -> Pipeline:
-    """A covariate recogniser: standardise, then multinomial logistic regression; `balanced` weighs all values alike.
+    """A covariate recogniser: standardise, then multinomial logistic regression.
 
     Raises
     ------
@@ -69,8 +68,7 @@ def train_recogniser(
         raise ValueError(
             f"values: a recogniser needs at least two values to tell apart, found only {np.unique(values).tolist()}"
         )
-    weight = "balanced" if balanced else None
-    regression = LogisticRegression(C=inverse_penalty, max_iter=iterations, class_weight=weight)
+    regression = LogisticRegression(C=inverse_penalty, max_iter=iterations)
     return make_pipeline(StandardScaler(), regression).fit(features, values)
 
 
@@ -83,7 +81,7 @@ def posteriors_of(
     return posterior
 
 
-def recognise(people: CovariatePeople, covariate: str, *, balanced: bool = False) -> Recognised:
+def recognise(people: CovariatePeople, covariate: str) -> Recognised:
     """Train a recogniser a modality on the first 40 % of people; the next 30 % calibrate, the rest test.
 
     Parameters
@@ -92,16 +90,14 @@ def recognise(people: CovariatePeople, covariate: str, *, balanced: bool = False
         In random order. Probe = voice, gallery = face.
     covariate
         Name of one of the covariates.
-    balanced
-        Train as if all values were equally frequent (posteriors under a uniform prior, to be corrected).
     """
     values = people.values[covariate]
     count = int(values.max()) + 1
     train, calibrate, test = np.split(np.arange(len(people)), [int(0.4 * len(people)), int(0.7 * len(people))])
-    prior = np.full(count, 1 / count) if balanced else np.bincount(values[train], minlength=count) / len(train)
+    prior = np.bincount(values[train], minlength=count) / len(train)
     sides = []
     for name, features in (("voice", people.voice), ("face", people.face)):
-        recogniser = train_recogniser(features[train], values[train], balanced=balanced)
+        recogniser = train_recogniser(features[train], values[train])
         for rows in (calibrate, test):
             posterior = posteriors_of(recogniser, features[rows], count)
             sides.append(CovariatePosteriors(rows, values[rows], posterior, prior, f"{name}, synthetic"))

@@ -301,3 +301,31 @@ def all_pairs(
     unit = embeddings / norms
     above = np.triu(np.ones((len(unit), len(unit)), dtype=bool), k=1)
     return (unit @ unit.T)[above], (identities[:, None] == identities)[above]
+
+
+def balanced_pairs(
+    embeddings: Float[np.ndarray, "n dim"], identities: Int[np.ndarray, " n"], *, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, " pairs"], Bool[np.ndarray, " pairs"]]:
+    """Every same pair and as many different ones, chosen and ordered at random: the make-up of the usual pair lists."""
+    scores, same = all_pairs(embeddings, identities)
+    genuine, impostor = np.flatnonzero(same), np.flatnonzero(~same)
+    if not 0 < len(genuine) <= len(impostor):
+        raise ValueError(
+            f"identities: expected some same pairs and at least as many different ones, found {len(genuine)} and {len(impostor)}"
+        )
+    chosen = rng.permutation(np.r_[genuine, rng.choice(impostor, len(genuine), replace=False)])
+    return scores[chosen], same[chosen]
+
+
+def angular_fisher_score(embeddings: Float[np.ndarray, "n dim"], identities: Int[np.ndarray, " n"]) -> float:
+    r"""Scatter of directions within people over scatter between them, :math:`\mathrm{tr}\,S_w / \mathrm{tr}\,S_b`; lower is tighter.
+
+    Both are sums over images: :math:`S_w` around the mean direction of each person, :math:`S_b` of those means around the common mean.
+    """
+    unit = np.asarray(embeddings, dtype=float)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    _, person, count = np.unique(np.asarray(identities), return_inverse=True, return_counts=True)
+    means = np.zeros((len(count), unit.shape[1]))
+    np.add.at(means, person, unit)
+    means /= count[:, None]
+    return float(np.square(unit - means[person]).sum() / np.square(means[person] - unit.mean(0)).sum())

@@ -24,13 +24,6 @@ def test_people_for_training_calibration_and_test_are_disjoint() -> None:
     assert scores[3, 7] == [[2.0, 0.5], [0.1, 3.0]][found.probe_test.labels[3]][found.gallery_test.labels[7]]
 
 
-def test_balanced_training_assumes_a_uniform_prior() -> None:
-    plain, balanced = (recognised.recognise(PEOPLE, "nationality", balanced=flag).probe_test for flag in (False, True))
-    assert balanced.training_prior == pytest.approx(np.full(6, 1 / 6))
-    assert plain.training_prior.max() > 0.5
-    assert balanced.posterior[:, 5].mean() > 2 * plain.posterior[:, 5].mean()
-
-
 def test_halves_are_calibrated_on_images_that_their_recogniser_did_not_see() -> None:
     data = digits.load()
     left, right = (half.numpy().astype(float) for half in digits.halves(data))

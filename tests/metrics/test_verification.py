@@ -172,6 +172,27 @@ def test_all_pairs_counts_and_values():
     assert same.tolist() == [False, True, False]
 
 
+def test_balanced_pairs_are_half_same_and_true():
+    rng = np.random.default_rng(0)
+    identities = np.repeat(np.arange(5), 4)
+    embeddings = np.eye(5)[identities]
+    scores, same = ver.balanced_pairs(embeddings, identities, rng=rng)
+    assert same.mean() == 0.5
+    assert len(same) == 60
+    np.testing.assert_array_equal(scores == 1, same)
+    with pytest.raises(ValueError, match="found 3 and 0"):
+        ver.balanced_pairs(np.eye(3), np.zeros(3, dtype=int), rng=rng)
+
+
+def test_fisher_score_by_hand_and_blind_to_lengths():
+    # Two people at right angles, each 0.6 to both sides of its mean direction of length 0.8.
+    embeddings = np.array([[0.8, 0.6, 0, 0], [0.8, -0.6, 0, 0], [0, 0, 0.8, 0.6], [0, 0, 0.8, -0.6]])
+    identities = np.array([3, 3, 8, 8])
+    expected = (4 * 0.36) / (4 * (0.4**2 + 0.4**2))
+    assert ver.angular_fisher_score(embeddings, identities) == pytest.approx(expected)
+    assert ver.angular_fisher_score(embeddings * [[1], [2], [3], [4]], identities) == pytest.approx(expected)
+
+
 # ---------------------------------------------------------------------------------------------------------- faults
 
 
