@@ -65,7 +65,10 @@ def test_no_file_imports_from_a_floor_above_or_another_method():
         room = path.relative_to(ROOT / "paper_utils").parts[0]
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("paper_utils."):
-                _, other, *rest = [*node.module.split("."), *([a.name for a in node.names] if node.module.count(".") == 1 else [])]
+                _, other, *rest = [
+                    *node.module.split("."),
+                    *([a.name for a in node.names] if node.module.count(".") == 1 else []),
+                ]
                 assert FLOORS.get(other, 0) <= FLOORS.get(room, 9), f"{path.name} imports {node.module}"
                 assert not (room == other == "methods" and rest != [path.stem]), f"{path.name} imports another method"
 
@@ -98,7 +101,12 @@ def test_every_make_target_explains_itself():
 def test_no_file_names_a_machine_or_leaves_work_undone():
     secret = re.compile(r"/(?:home|root|work|Users)/\w+|\b(?:TODO|FIXME|XXX)\b")
     folders = ("paper_utils", "tests", "notebooks", ".ci")
-    paths = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".ipynb", ".md", ".json", ""} and p.is_file()]
+    paths = [
+        p
+        for folder in folders
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in {".py", ".ipynb", ".md", ".json", ""} and p.is_file()
+    ]
     assert len(paths) > 20
     for path in [*paths, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]:
         if path.name != "test_project.py" and "__pycache__" not in path.parts:
