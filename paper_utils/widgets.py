@@ -121,7 +121,9 @@ def draw_logits_of_one_sample(ax: Axes, margin: float, *, target_deg: float = 50
     ax.legend()
 
 
-def draw_gradient_trace(axes: Sequence[Axes] | np.ndarray, histories: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def draw_gradient_trace(
+    axes: Sequence[Axes] | np.ndarray, histories: Mapping[str, Mapping[str, np.ndarray]], *, every: int = 1
+) -> None:
     """Largest pull on a target cosine, mean target angle and nearest rival over training; one curve a run name.
 
     Parameters
@@ -129,13 +131,16 @@ def draw_gradient_trace(axes: Sequence[Axes] | np.ndarray, histories: Mapping[st
     axes
         Three axes.
     histories
-        By label: the history of a training run with ``pull``, ``target_angle`` and ``rival``, each (steps, members).
+        By label: the history of a training run with ``pull``, ``target_angle`` and ``rival``, each (records, members).
+    every
+        Steps between two records.
     """
     for number, (label, history) in enumerate(histories.items()):
         look = {"color": plotting.PALETTE[number // 2], "linestyle": "--" if number % 2 else "-", "label": label}
-        axes[0].semilogy(np.nanmax(history["pull"], axis=1), linewidth=1.2, **look)
-        axes[1].plot(np.degrees(history["target_angle"]).mean(1), **look)
-        axes[2].plot(np.degrees(np.arccos(np.clip(history["rival"], -1, 1))).mean(1), **look)
+        steps = every * np.arange(len(history["pull"]))
+        axes[0].semilogy(steps, np.nanmax(history["pull"], axis=1), linewidth=1.2, **look)
+        axes[1].plot(steps, np.degrees(history["target_angle"]).mean(1), **look)
+        axes[2].plot(steps, np.degrees(np.arccos(np.clip(history["rival"], -1, 1))).mean(1), **look)
     axes[0].axhline(1, color="black", linestyle=":", linewidth=1)
     axes[0].set(xlabel="step", ylabel=r"max $|\partial L/\partial c_y|\,/\,s$", title="The strongest pull in a batch")
     axes[1].set(xlabel="step", ylabel="degrees", title="Mean angle to the own class", ylim=(0, 185))
@@ -239,12 +244,12 @@ def explore_logits() -> widgets.VBox:
     return _explorer(draw, {"margin": _margin_slider(1.4), "target_deg": angle})
 
 
-def explore_gradient_traces(histories: Mapping[str, Mapping[str, np.ndarray]]) -> widgets.VBox:
+def explore_gradient_traces(histories: Mapping[str, Mapping[str, np.ndarray]], *, every: int = 1) -> widgets.VBox:
     """Play 4: training with and without detachment, any two runs on top of each other."""
 
     def draw(first: str, second: str) -> Figure:
         fig, axes = plotting.figure(3, width=12)
-        draw_gradient_trace(axes, {name: histories[name] for name in (first, second)})
+        draw_gradient_trace(axes, {name: histories[name] for name in (first, second)}, every=every)
         return fig
 
     names = list(histories)
@@ -315,6 +320,9 @@ def draw_matching_accuracy(ax: Axes, model: covariates.CovariateModel, *, trials
     ax.loglog(sizes, np.minimum(1, values / sizes), ":", color="black", linewidth=1.2, label=f"bound {values}/N")
     ax.loglog(sizes, 1 / sizes, "--", color=palette[7], linewidth=1.2, label="chance 1/N")
     two = covariates.match_accuracy(model, 2)
+    ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
+    ax.set_yticks([1, 0.1, 0.01, 0.001], ["1", "0.1", "0.01", "0.001"])
+    ax.minorticks_off()
     ax.set(xlabel="entries in the gallery, N", ylabel="accuracy", ylim=(8e-4, 1.3), title=f"1:2 accuracy {two:.1%}")
     ax.legend()
 
@@ -335,7 +343,7 @@ def draw_likelihood_ratio(ax: Axes, model: covariates.CovariateModel, *, title: 
     ax.grid(False)
 
 
-def draw_roc_and_dual(axes: Sequence[Axes], model: covariates.CovariateModel) -> None:
+def draw_roc_and_dual(axes: Sequence[Axes] | np.ndarray, model: covariates.CovariateModel) -> None:
     """Left: ROC polygon with the randomised EER point. Right: the dual curve, whose peak is the EER."""
     test = covariates.verify(model)
     weights = np.linspace(0, 1, 401)
@@ -352,7 +360,7 @@ def draw_roc_and_dual(axes: Sequence[Axes], model: covariates.CovariateModel) ->
     axes[1].plot(weights, error, color=plotting.PALETTE[0])
     axes[1].axhline(test.eer, color=plotting.PALETTE[1], linestyle="--", linewidth=1.2, label=f"EER {test.eer:.4f}")
     axes[1].set(
-        xlabel="weight w of pairs of strangers", ylabel=r"$\sum \min(w P_0, (1-w) P_1)$", title="Certificate from below"
+        xlabel="weight w of pairs of strangers", ylabel="sum of min(w P0, (1 - w) P1)", title="Certificate from below"
     )
     axes[1].legend(loc="lower center")
 
@@ -365,7 +373,8 @@ def explore_matching_accuracy() -> widgets.VBox:
     """Play 1: how far a binary covariate carries, for any prior and recognisers."""
 
     def draw(prior: float, probe_error: float, gallery_error: float) -> Figure:
-        fig, ax = plotting.figure(width=6.5)
+        fig, ax = plotting.figure(width=6.5, layout="none")
+        fig.subplots_adjust(bottom=0.17)
         draw_matching_accuracy(ax, gender_model(prior, probe_error, gallery_error))
         return fig
 
@@ -411,7 +420,8 @@ def explore_verification() -> widgets.VBox:
     """Play 3: ROC polygon, EER and its certificate for a binary covariate."""
 
     def draw(prior: float, probe_error: float, gallery_error: float) -> Figure:
-        fig, axes = plotting.figure(2)
+        fig, axes = plotting.figure(2, layout="none")
+        fig.subplots_adjust(bottom=0.17, wspace=0.3)
         draw_roc_and_dual(axes, gender_model(prior, probe_error, gallery_error))
         return fig
 

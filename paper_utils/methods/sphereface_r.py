@@ -794,7 +794,7 @@ def study(exp: Experiment) -> Study:
         "v2": HeadConfig("v2", 1.4, scale=20.0, loss_weight=None),
     }
     jobs = {name: Job(head, people, splits, train) for name, head in heads.items()}
-    traced = dataclasses.replace(train, diagnose_every=1)
+    traced = dataclasses.replace(train, diagnose_every=3)
     side_by_side = tuple(factor for factor in factors for _ in splits)
     growth = tuple(int(share * train.steps) for share in (0.1, 0.2, 0.3, 0.4))
     for psi in MULTIPLICATIVE:

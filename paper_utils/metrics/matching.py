@@ -92,10 +92,11 @@ def compare(
     rows = max(1, BLOCK_CELLS // scores.shape[1])
     for start in range(0, len(probe), rows):
         part = slice(start, start + rows)
-        own, others, allowed = scores[probe[part], match[part]][:, None], scores[probe[part]], rival[probe[part]]
-        equal = _tied(others, own) & allowed
-        tied[part] = np.count_nonzero(equal, axis=1)
-        below[part] = np.count_nonzero((others < own) & allowed & ~equal, axis=1)
+        others, allowed = scores[probe[part]], rival[probe[part]]
+        low, high = _tie_range(scores[probe[part], match[part]][:, None])
+        lower = others < low
+        below[part] = np.count_nonzero(lower & allowed, axis=1)
+        tied[part] = np.count_nonzero((others <= high) & ~lower & allowed, axis=1)
     return Comparisons(probe, match, below, tied, np.count_nonzero(rival, axis=1)[probe])
 
 
@@ -185,9 +186,9 @@ def bootstrap_match_accuracy(
         raise ValueError(
             f"sizes: resampling {people} people supports galleries up to {people // 2}, found {flat.max()}"
         )
-    own = np.diag(scores)[:, None]
-    equal = _tied(scores, own)
-    below = (scores < own) & ~equal
+    low, high = _tie_range(np.diag(scores)[:, None])
+    below = scores < low
+    equal = (scores <= high) & ~below
     np.fill_diagonal(equal, False)
     weight = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
     counts = [
@@ -199,10 +200,10 @@ def bootstrap_match_accuracy(
     return ((first * weight).sum(-1) / people).T.reshape(resamples, *shape)
 
 
-def _tied(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        near = np.abs(scores - own) <= TIE_RTOL * np.maximum(np.abs(scores), np.abs(own))
-    return (scores == own) | (near & np.isfinite(scores) & np.isfinite(own))
+def _tie_range(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest score that ties with `own`."""
+    margin = np.where(np.isfinite(own), TIE_RTOL * np.abs(own), 0.0)
+    return own - margin, own + margin
 
 
 def _first_place(below: np.ndarray, tied: np.ndarray, rivals: np.ndarray, sizes: np.ndarray) -> np.ndarray:

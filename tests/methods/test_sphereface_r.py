@@ -285,6 +285,20 @@ def test_members_trained_together_equal_members_trained_alone(psi):
     assert together.history["loss"][-1].mean() < together.history["loss"][0].mean()
 
 
+def test_every_member_has_its_own_batch_order(monkeypatch):
+    asked = set()
+    original = training.batch_indices
+
+    def spy(n, batch_size, step, *, seed, **share):
+        asked.add(seed)
+        return original(n, batch_size, step, seed=seed, **share)
+
+    monkeypatch.setattr(training, "batch_indices", spy)
+    config = sfr.HeadConfig("normface", 0.0, scale=8.0)
+    sfr.fit(training.launch("cpu"), toy_images(), SPLITS, config, dataclasses.replace(TINY, steps=2))
+    assert asked == {5, 6}
+
+
 def test_members_may_have_their_own_margins():
     data, fabric = toy_images(), training.launch("cpu")
     short = dataclasses.replace(TINY, diagnose_every=0)

@@ -114,6 +114,21 @@ def test_the_three_definitions_by_hand():
     assert ver.tar_at_far(slope, 0.75) == 0.0
 
 
+def test_nearest_corner_skips_points_on_straight_pieces():
+    # Points (0, .5), (.25, .5), (.5, .5), (.75, .5), (.75, 1), (1, 1): those at .25 and .5 are no corners.
+    curve = ver.roc([9, 8, 7, 6, 5, 4], [1, 0, 0, 0, 1, 0])
+    assert ver.tar_at_far(curve, 0.6, method="insightface") == 1.0
+    assert ver.tar_at_far(curve, 0.6) == 0.5
+
+
+def test_a_distance_equal_to_the_threshold_is_not_below_it():
+    distances, same = np.array([1.0, 2.0] * 10), np.array([True, False] * 10)
+    found = ver.tenfold_accuracy(distances, same, thresholds=[1.0, 1.5])
+    assert found.thresholds.tolist() == [1.5] * 10
+    assert found.mean == 1.0
+    assert ver.tenfold_accuracy(distances, same, thresholds=[1.0]).mean == 0.5
+
+
 def test_hull_equal_error_rate_by_hand():
     # The hull of the curve above runs (0, .25), (.25, .75), (.75, 1): it meets 1 - x at (.25, .75).
     curve = ver.roc([9, 8, 7, 6, 5, 4, 3, 2], [1, 0, 1, 1, 0, 0, 1, 0])
