@@ -33,6 +33,7 @@ Choice = TypeVar("Choice")
 Direction = Literal["above", "below", "within"]
 Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
+FIGURE_DPI = 110
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "lightning-fabric", "matplotlib")
 
 
@@ -263,7 +264,10 @@ class Experiment:
         """Save a figure to ``figures/NN_slug/name.png`` and list it in the results."""
         path = self.figure_folder / f"{name}.png"
         with files.atomic_path(path) as temporary:
-            fig.savefig(temporary, metadata={"Software": None})
+            # A smoke run looks at no picture: it checks that one can be drawn and written.
+            fig.savefig(temporary, metadata={"Software": None}, dpi=20 if self.profile == "smoke" else FIGURE_DPI)
+        # The layout is settled; the notebook need not solve it again to show the figure.
+        fig.set_layout_engine("none")
         self._figures = [entry for entry in self._figures if entry["name"] != name]
         self._figures.append(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -30,7 +31,7 @@ def use_style() -> None:
     plt.rcParams.update(
         {
             "figure.dpi": 80,
-            "savefig.dpi": 110,
+            "savefig.dpi": "figure",
             "figure.constrained_layout.use": True,
             "axes.titlesize": 12,
             "axes.labelsize": 11,
@@ -43,6 +44,15 @@ def use_style() -> None:
             "lines.linewidth": 2.0,
         }
     )
+    _draw_inline_as_it_is()
+
+
+def _draw_inline_as_it_is() -> None:
+    """In a notebook, show a figure in its own size: finding the tight box would draw each of them twice."""
+    if "matplotlib_inline" in sys.modules:
+        from matplotlib_inline.config import InlineBackend
+
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
 
 
 def figure(

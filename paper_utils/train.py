@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         history = available[name](fabric)
         if fabric.is_global_zero:
             seconds = time.perf_counter() - began
-            print(f"{name:<24} {len(history):>6} steps, last loss {history[-1].mean():.4f}, {seconds:.1f} s", flush=True)
+            print(
+                f"{name:<24} {len(history):>6} steps, last loss {history[-1].mean():.4f}, {seconds:.1f} s", flush=True
+            )
     return 0
 
 
