@@ -343,8 +343,11 @@ def test_the_study_names_every_training_and_pairs_its_runs():
     assert set(sfr.trainings(exp)) == set(study.jobs)
     heads = [study.jobs[name] for name in sfr.HEADS]
     assert all(job.splits == heads[0].splits for job in heads)
+    runs = study.jobs["HFN v1"].splits
+    assert heads[0].splits[: len(runs)] == runs
     sweep = study.jobs["sweep v1 full"]
-    assert len(sweep.splits) == len(sweep.head.margin) == len(study.factors) * len(heads[0].splits)
+    assert sweep.splits == runs * len(study.factors)
+    assert len(sweep.head.margin) == len(sweep.splits)
     assert sweep.head.margin[:2] == (1.0, 1.0)
     dealt = study.jobs["dealt v1"].data
     assert torch.equal(dealt.images, study.people.images)
