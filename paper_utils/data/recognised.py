@@ -43,6 +43,16 @@ class Recognised:
             self.probe_calibration
         )
 
+    def resampled(self, rng: np.random.Generator) -> Recognised:
+        """The same people drawn with replacement, calibration and test apart: one bootstrap sample."""
+        calibration, test = (rng.integers(n, size=n) for n in (len(self.probe_calibration), len(self.probe_test)))
+        return Recognised(
+            self.probe_calibration.take(calibration),
+            self.gallery_calibration.take(calibration),
+            self.probe_test.take(test),
+            self.gallery_test.take(test),
+        )
+
     def label_scores(
         self, score: Float[np.ndarray, "probe_labels gallery_labels"]
     ) -> Float[np.ndarray, "people people"]:

@@ -23,11 +23,12 @@ from numpy.typing import ArrayLike
 from scipy import integrate, optimize, special, stats
 from sklearn.linear_model import Ridge
 
-from paper_utils.data.recognised import Recognised
-from paper_utils.metrics import matching, ranks, retrieval, verification
+from paper_utils.data.recognised import Recognised, sharpen
+from paper_utils.metrics import ceilings, matching, ranks, retrieval, verification
 from paper_utils.metrics.label_tests import Verification, verify_tables
 from paper_utils.metrics.probabilities import distributions, probability, ratio
 from paper_utils.metrics.ranks import Levels, check_collection, shaped, whole_sizes
+from paper_utils.world.covariates import CovariatePeople
 
 # --- 1. The model: what the two recognisers report -------------------------------------------------------------------
 
@@ -1142,6 +1143,74 @@ def measured_label_performance(
     }
 
 
+def prediction_gap(people: Recognised, sizes: Sequence[int] = (2, 10), *, joint: bool = False) -> dict[str, float]:
+    """Measured minus predicted performance of the optimal rule on hard labels.
+
+    Parameters
+    ----------
+    people
+        Calibration people make the tables, test people are measured.
+    sizes
+        Gallery sizes.
+    joint
+        Use the measured joint table of the two labels in place of the product of the two confusion tables.
+    """
+    model = model_of(people, joint=joint)
+    labels = people.probe_test.labels, people.gallery_test.labels
+    measured = measured_label_performance(*labels, model.likelihood_ratio, sizes)
+    predicted = predicted_performance(model, sizes, len(people.probe_test))
+    return {name: measured[name] - predicted[name] for name in measured}
+
+
+def rule_accuracies(people: Recognised, sizes: Sequence[int]) -> dict[str, Float[np.ndarray, " sizes"]]:
+    """Measured 1:N accuracy of six rules on the same recognisers, from "same label" to perfect recognition.
+
+    "Posteriors for a uniform prior" are what recognisers trained on balanced people report, used without the correction of `correct_prior`.
+    """
+    model, u, v, rho = model_of(people), people.probe_test, people.gallery_test, people.prior
+    uniform = [correct_prior(side.posterior, side.training_prior, np.full(len(rho), 1 / len(rho))) for side in (u, v)]
+    labels = u.labels, v.labels
+    tables = {"same label": same_label_score(model), "optimal, hard labels": model.likelihood_ratio}
+    counted = {name: measured_label_performance(*labels, table, sizes) for name, table in tables.items()}
+    found = {name: np.array([measured[f"1:{n}"] for n in sizes]) for name, measured in counted.items()}
+    scores = {
+        "posteriors, 1/prior forgotten": posterior_score(u.posterior, v.posterior),
+        "posteriors for a uniform prior": posterior_score(*uniform, rho),
+        "optimal, posteriors": posterior_score(u.posterior, v.posterior, rho),
+    }
+    found |= {name: matching.match_accuracy(score, list(sizes)) for name, score in scores.items()}
+    return {**found, "perfect recognition": ceilings.finite_match_accuracy(np.bincount(u.values), list(sizes))}
+
+
+def combined_accuracy(covariates: Mapping[str, Recognised], size: int = 2) -> dict[str, float]:
+    """Measured accuracy with the hard labels of several covariates together, with the true joint prior and as if independent."""
+    models = [model_of(people) for people in covariates.values()]
+    shape = tuple(len(model.prior) for model in models)
+    cells = np.ravel_multi_index([people.probe_calibration.values for people in covariates.values()], shape)
+    joint = (np.bincount(cells, minlength=np.prod(shape)) / len(cells)).reshape(shape)
+    tables = [model.probe_confusion for model in models], [model.gallery_confusion for model in models]
+    probe = np.ravel_multi_index([people.probe_test.labels for people in covariates.values()], shape)
+    gallery = np.ravel_multi_index([people.gallery_test.labels for people in covariates.values()], shape)
+    scores = {
+        "true joint prior": CovariateModel.dependent(joint, *tables).likelihood_ratio,
+        "naive product": naive_product_score(joint, *tables),
+    }
+    return {
+        name: measured_label_performance(probe, gallery, score, (size,))[f"1:{size}"] for name, score in scores.items()
+    }
+
+
+def believed_accuracy(people: Recognised, size: int, *, temperature: float = 1.0) -> tuple[float, float]:
+    """1:N accuracy that the posteriors promise without any label, and the measured one; posteriors sharpened or softened first.
+
+    The promise is `sampled_posterior_match_accuracy` of calibration people's probe posteriors (600 suffice) and test people's gallery posteriors.
+    """
+    probe, gallery = (sharpen(side.posterior, temperature) for side in (people.probe_test, people.gallery_test))
+    others = sharpen(people.probe_calibration.posterior[:600], temperature)
+    promised = sampled_posterior_match_accuracy(others, gallery, people.prior, size)
+    return promised, matching.match_accuracy(posterior_score(probe, gallery, people.prior), size)
+
+
 def ridge_score(
     probe: Float[np.ndarray, "train dim"],
     gallery: Float[np.ndarray, "train other_dim"],
@@ -1153,6 +1222,21 @@ def ridge_score(
     r"""A direct cross-modal model that knows no covariate: :math:`-\lVert W x_i + w - y_j\rVert^2` with W by ridge regression."""
     guess = Ridge(alpha=penalty).fit(probe, gallery).predict(probe_test)
     return 2 * guess @ gallery_test.T - (guess**2).sum(axis=1)[:, None] - (gallery_test**2).sum(axis=1)
+
+
+def direct_accuracy(people: CovariatePeople, size: int = 2) -> float:
+    """1:N accuracy of `ridge_score` from voice to face, with the training and test people of `data.recognised.recognise`."""
+    train, test = slice(0, int(0.4 * len(people))), slice(int(0.7 * len(people)), None)
+    return matching.match_accuracy(
+        ridge_score(people.voice[train], people.face[train], people.voice[test], people.face[test]), size
+    )
+
+
+def same_value_partners(values: Int[np.ndarray, " people"], rng: np.random.Generator) -> Int[np.ndarray, " people"]:
+    """A random permutation that moves people only among those of their own value."""
+    partner = np.empty(len(values), dtype=np.int64)
+    partner[np.lexsort((rng.random(len(values)), values))] = np.lexsort((rng.random(len(values)), values))
+    return partner
 
 
 def swapped_accuracy(

@@ -101,6 +101,37 @@ def rankings(
     return np.argsort(-(level + rng.random(level.shape)), axis=1) < relevant
 
 
+def beta_posteriors(
+    probe: tuple[float, float], gallery: tuple[float, float], size: int, trials: int, rng: np.random.Generator
+) -> Bool[np.ndarray, " trials"]:
+    """Whether the match is found with calibrated posteriors of a binary value, Beta(a, b) on either side.
+
+    A calibrated posterior *is* the law of the value: draw ``u``, then the value is 1 with probability ``u``; a match's posterior is drawn
+    from the law of the posterior given that value, an impostor's from the law of all.
+    """
+    a, b = gallery
+    prior = a / (a + b)
+    u = rng.beta(*probe, size=(trials, 1))
+    value = rng.random((trials, 1)) < u
+    match = np.where(value, rng.beta(a + 1, b, size=(trials, 1)), rng.beta(a, b + 1, size=(trials, 1)))
+    v = np.concatenate([match, rng.beta(a, b, size=(trials, size - 1))], axis=1)
+    return (u * v / prior + (1 - u) * (1 - v) / (1 - prior)).argmax(axis=1) == 0
+
+
+def finite_population(
+    counts: list[int], size: int, trials: int, rng: np.random.Generator
+) -> Float[np.ndarray, " trials"]:
+    """Chance of the match in galleries of distinct people, perfectly recognised: one over the entries with the probe's value."""
+    counts = np.asarray(counts)
+    value = rng.choice(len(counts), size=trials, p=counts / counts.sum())
+    alike = np.ones(trials)
+    for c in range(len(counts)):
+        others = counts - (np.arange(len(counts)) == c)
+        here = value == c
+        alike[here] += rng.multivariate_hypergeometric(others, size - 1, size=int(here.sum()))[:, c]
+    return 1 / alike
+
+
 def _choose(
     rows: Float[np.ndarray, "trials labels"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "trials count"]:

@@ -81,6 +81,7 @@ def verify_tables(
     true_accept, false_accept = (
         np.minimum(np.r_[0.0, np.cumsum(np.add.reduceat(law[possible][order], starts))], 1.0) for law in laws
     )
+    true_accept[-1] = false_accept[-1] = 1.0
     gap = 1 - true_accept - false_accept
     # A vertex that lies on the diagonal but for rounding is where the EER sits.
     k = int(np.argmax(gap <= 1e-14))

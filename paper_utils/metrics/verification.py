@@ -139,7 +139,9 @@ def convex_hull_eer(curve: Roc) -> float:
     keep = _corners(curve)
     points = np.c_[np.r_[curve.fpr[keep], 1.0], np.r_[curve.tpr[keep], 0.0]]
     corners = points[ConvexHull(points).vertices]
-    upper = corners[corners[:, 1] >= corners[:, 0]]
+    upper = corners[
+        corners[:, 1] >= corners[:, 0] - 1e-9
+    ]  # rounding may leave the last corner a hair below the diagonal
     upper = upper[np.lexsort((upper[:, 1], upper[:, 0]))]
     return _crossing(upper[:, 0], upper[:, 1])
 

@@ -24,6 +24,15 @@ def test_people_for_training_calibration_and_test_are_disjoint() -> None:
     assert scores[3, 7] == [[2.0, 0.5], [0.1, 3.0]][found.probe_test.labels[3]][found.gallery_test.labels[7]]
 
 
+def test_a_bootstrap_sample_keeps_pairs_and_parts_together() -> None:
+    found = recognised.recognise(PEOPLE, "gender")
+    drawn = found.resampled(np.random.default_rng(0))
+    assert (drawn.probe_test.person == drawn.gallery_test.person).all()
+    assert set(drawn.probe_test.person) < set(found.probe_test.person)
+    assert len(drawn.probe_calibration) == len(found.probe_calibration)
+    assert len(set(drawn.probe_calibration.person)) == pytest.approx(0.632 * 450, rel=0.1)
+
+
 def test_halves_are_calibrated_on_images_that_their_recogniser_did_not_see() -> None:
     data = digits.load()
     left, right = (half.numpy().astype(float) for half in digits.halves(data))

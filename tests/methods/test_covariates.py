@@ -23,6 +23,7 @@ from paper_utils.metrics import ceilings, matching
 from paper_utils.metrics import label_simulation as simulation
 from paper_utils.metrics.label_tests import dual_error, verify_tables
 from paper_utils.metrics.retrieval import average_precision
+from paper_utils.world import covariates as world
 
 CASES = Path(__file__).parents[1] / "reference" / "covariates"
 
@@ -767,6 +768,8 @@ def test_simulation_agrees() -> None:
         ((best >= 1.45)[~present], alarmed),
         ((precision * flags).sum(axis=1) / 4, cv.mean_average_precision(THREE, items, 4)),
         (precision[:, 4], cv.precision_at_k(THREE, items, 4, 5)),
+        (simulation.beta_posteriors((2, 3), (4, 6), 5, trials, rng), cv.beta_match_accuracy((2, 3), (4, 6), 5)),
+        (simulation.finite_population([4, 3, 2], 5, trials, rng), ceilings.finite_match_accuracy([4, 3, 2], 5)),
     ):
         assert abs(np.mean(simulated) - formula) < 4 * np.std(simulated) / np.sqrt(len(simulated))
 
@@ -793,6 +796,63 @@ def test_swapping_partners_of_one_value_leaves_what_the_value_explains() -> None
     assert swapped[0] == pytest.approx(np.mean(by_hand))
     with pytest.raises(ValueError, match="value 1 has one person only"):
         cv.swapped_accuracy(scores, np.array([0, 0, 0, 0, 1]))
+
+
+def test_partners_are_exchanged_within_their_value_only() -> None:
+    rng = np.random.default_rng(13)
+    values = rng.integers(0, 4, size=300)
+    partner = cv.same_value_partners(values, rng)
+    assert (values[partner] == values).all()
+    assert sorted(partner) == list(range(300))
+    assert (partner == np.arange(300)).mean() < 0.1
+
+
+@pytest.fixture(scope="module")
+def population() -> dict[str, recognised.Recognised]:
+    people = world.sample(world.CovariateWorld(), 3000, np.random.default_rng(14))
+    return {name: recognised.recognise(people, name) for name in world.COVARIATES}
+
+
+def test_rules_are_measured_in_the_order_that_theory_demands(population: dict[str, recognised.Recognised]) -> None:
+    people = population["nationality"]
+    found = cv.rule_accuracies(people, [2, 10])
+    order = [
+        "same label",
+        "optimal, hard labels",
+        "posteriors, 1/prior forgotten",
+        "optimal, posteriors",
+        "perfect recognition",
+    ]
+    assert (np.diff([found[name][0] for name in order]) > 0).all()
+    assert found["optimal, posteriors"][0] > found["posteriors for a uniform prior"][0]
+    scores = people.label_scores(cv.model_of(people).likelihood_ratio)
+    np.testing.assert_allclose(found["optimal, hard labels"], matching.match_accuracy(scores, [2, 10]), rtol=1e-12)
+    gap = cv.prediction_gap(people)
+    assert gap["1:2"] == pytest.approx(
+        found["optimal, hard labels"][0] - cv.match_accuracy(cv.model_of(people), 2), rel=1e-9
+    )
+    assert list(gap) == ["1:2", "1:10", "EER", "AUC", "mAP"]
+
+
+def test_sharp_posteriors_promise_more_than_they_hold(population: dict[str, recognised.Recognised]) -> None:
+    promised, measured = cv.believed_accuracy(population["nationality"], 10)
+    assert promised == pytest.approx(measured, abs=0.04)
+    promised, measured = cv.believed_accuracy(population["nationality"], 10, temperature=0.3)
+    assert promised > measured + 0.04
+
+
+def test_three_covariates_together_beat_each_alone(population: dict[str, recognised.Recognised]) -> None:
+    together = cv.combined_accuracy(population)
+    alone = max(cv.rule_accuracies(people, [2])["optimal, hard labels"][0] for people in population.values())
+    assert min(together.values()) > alone + 0.05
+
+
+def test_direct_model_gains_from_identity_beyond_the_covariates() -> None:
+    accuracy = [
+        cv.direct_accuracy(world.sample(world.CovariateWorld(shared=shared), 1500, np.random.default_rng(15)))
+        for shared in (0.0, 1.5)
+    ]
+    assert accuracy[1] > accuracy[0] + 0.1
 
 
 def test_ridge_finds_the_partner_of_a_linear_map() -> None:

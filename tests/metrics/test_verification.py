@@ -242,3 +242,8 @@ def test_wrong_options_are_named():
         ver.all_pairs(np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))
     with pytest.raises(ValueError, match="n >= 2"):
         ver.all_pairs(np.ones((1, 2)), np.array([0]))
+
+
+def test_hull_of_a_curve_that_rounding_leaves_below_the_corner_is_finite():
+    curve = ver.Roc(np.array([np.inf, 2.0, 1.0]), np.array([0, 0.5, 1.0]), np.array([0, 0.5, 1 - 1e-16]), 9, 9)
+    assert ver.convex_hull_eer(curve) == pytest.approx(0.5, abs=1e-12)
