@@ -386,7 +386,10 @@ def cached(
         If the cached file cannot be read.
     """
     sources = set(code).union(*(provenance.imported_sources(Path(path).read_text(encoding="utf-8")) for path in code))
-    digest = provenance.key_hash({"key": key, "code": provenance.source_hash(sources), "torch": torch.__version__})
+    parts = {"key": key, "code": provenance.source_hash(sources), "torch": torch.__version__}
+    if fabric is not None:
+        parts["precision"] = fabric.strategy.precision.precision
+    digest = provenance.key_hash(parts)
     folder = files.output_root() / ".cache" / name
     finished, unfinished = folder / f"{digest}.pt", folder / f"{digest}.checkpoint.pt"
     if finished.exists():

@@ -169,6 +169,14 @@ def test_cached_trains_once_a_key_and_again_when_it_changes():
     assert len(calls) == 2
 
 
+def test_cached_keeps_precisions_apart():
+    found = [
+        training.cached("method", {}, lambda _, p=p: {"precision": p}, code=[], fabric=training.launch("cpu", p))
+        for p in ("32-true", "bf16-mixed", "32-true")
+    ]
+    assert [state["precision"] for state in found] == ["32-true", "bf16-mixed", "32-true"]
+
+
 def test_damaged_cache_is_named(tmp_path):
     training.cached("method", {}, lambda _: {"weight": torch.ones(1)}, code=[])
     (path,) = (tmp_path / ".cache" / "method").iterdir()
