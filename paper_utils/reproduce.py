@@ -322,12 +322,15 @@ def print_claims(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         head = f"{record['profile']} profile, seed {record['seed']}, data {record['data']}, {record['seconds']:.0f} s"
         print(f"\n{record['paper']}  {record['title']}\n    {head}")
-        for row in results.claim_rows(record["claims"]):
-            control = (
-                f"control: {row[results.CONTROL_VERDICT]}" if row[results.CONTROL_VERDICT] != "-" else "no control"
-            )
-            print(f"    {row['id']:<5} {row['verdict']:<15} {row[results.MEASURED]:<44} {control}")
-            print(textwrap.fill(row["claim"], width, initial_indent=" " * 10, subsequent_indent=" " * 10))
+        rows = results.claim_rows(record["claims"])
+        wide = {column: max((len(row[column]) for row in rows), default=0) for column in ("id", results.MEASURED)}
+        for row in rows:
+            verdict = row[results.CONTROL_VERDICT]
+            control = f"control: {verdict}" if verdict != "-" else "no control"
+            measured = f"{row[results.MEASURED]:<{wide[results.MEASURED]}}"
+            print(f"    {row['id']:<{wide['id']}}  {row['verdict']:<14}  {measured}  {control}")
+            indent = " " * (6 + wide["id"])
+            print(textwrap.fill(row["claim"], width, initial_indent=indent, subsequent_indent=indent))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
