@@ -76,6 +76,7 @@ def main(notebook: str, output: str, folder: str, parameters: str) -> int:
     int
         0 if every cell ran; 1 if one did not (a last event ``failed`` says why).
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     papermill_engines.register(ENGINE, ReportingEngine)
     try:

@@ -381,7 +381,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for job in jobs:
         if job not in to_run:
             print(f"{job.name:<28} unchanged since its last success, skipped (FORCE=1 runs it)")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Set both: a shell that starts this in the background leaves interrupts ignored, and they would be ignored by every kernel too.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         Runner(to_run, at_once=options.jobs, threads=options.threads, timeout=options.timeout).run()
     except KeyboardInterrupt:

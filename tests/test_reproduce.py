@@ -146,13 +146,21 @@ def test_a_notebook_that_writes_no_results_has_failed(project):
     assert "cannot be read" in done.stdout
 
 
+@pytest.mark.parametrize("started", ["in front", "in the background"])
 @pytest.mark.parametrize(
     "sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "terminate", "kill -9"]
 )
-def test_an_interrupt_leaves_no_kernel_and_no_half_written_file(project, sent):
+def test_an_interrupt_leaves_no_kernel_and_no_half_written_file(project, sent, started):
     write_notebook(project, NAME, "open('started', 'w').close()", "import time\ntime.sleep(600)")
     command = [sys.executable, "-m", "paper_utils.reproduce", "--paper", "01"]
-    runner = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell without job control starts background commands with interrupts ignored, and children inherit that.
+    before = signal.signal(
+        signal.SIGINT, signal.SIG_IGN if started == "in the background" else signal.default_int_handler
+    )
+    try:
+        runner = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not (project / "started").exists():
         assert time.monotonic() < deadline
