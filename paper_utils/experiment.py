@@ -154,8 +154,7 @@ class Experiment:
     ):
         self.paper, self.profile, self.seed = paper, profile, seed
         self.data, self.data_root, self.device = data, data_root, device
-        # A smoke run checks plumbing; it must not overwrite figures and results that somebody reads.
-        self.root = files.output_root() / "build" / "smoke" if profile == "smoke" else files.output_root()
+        self.root = files.output_root(profile)
         self._claims: dict[str, Claim] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._figures: list[dict[str, Any]] = []

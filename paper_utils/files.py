@@ -20,14 +20,16 @@ def project_root() -> Path:
     return here
 
 
-def output_root() -> Path:
+def output_root(profile: str | None = None) -> Path:
     """Folder that ``figures/``, ``results/`` and ``.cache/`` are written under.
 
     The project's own folder, unless the environment variable ``PAPER_UTILS_OUTPUT`` names another (tests do, so that
-    checking a notebook never overwrites what `make reproduce` made).
+    checking a notebook never overwrites what `make reproduce` made). A run of the smoke profile checks plumbing: it gets
+    ``build/smoke`` below, so that it overwrites no figures and results that somebody reads.
     """
     chosen = os.environ.get(OUTPUT_VARIABLE)
-    return Path(chosen) if chosen else project_root()
+    root = Path(chosen) if chosen else project_root()
+    return root / "build" / "smoke" if profile == "smoke" else root
 
 
 @contextlib.contextmanager

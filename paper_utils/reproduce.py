@@ -80,8 +80,7 @@ class Job:
 
     @property
     def output_root(self) -> Path:
-        root = files.output_root()
-        return root / "build" / "smoke" if self.parameters["profile"] == "smoke" else root
+        return files.output_root(self.parameters["profile"])
 
     @property
     def results_file(self) -> Path:

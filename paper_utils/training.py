@@ -187,7 +187,7 @@ class Run:
         """Step numbers from where the checkpoint ended; saves between steps, and at the end."""
         for module in self.modules.values():
             module.train()
-        began = saved_at = time.monotonic()
+        saved_at = time.monotonic()
         with progress(self.steps, self.step) as bar:
             while self.step < self.steps:
                 before = self.step
@@ -200,7 +200,7 @@ class Run:
                 if self._is_due(saved_at):
                     self.save()
                     saved_at = time.monotonic()
-        if self.checkpoint and time.monotonic() > began:
+        if self.checkpoint:
             self.save()
 
     def update(self, loss: Float[Tensor, ""], **logged: Tensor | float) -> None:
