@@ -1,4 +1,4 @@
-"""The ten papers: number, citation, what can be run. The runner, the notebooks and the README's table read this one list."""
+"""The ten papers and the tour of their data: number, citation, what can be run. The runner, the notebooks and the README's table read this list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Paper:
     slug
         Name of its notebook and figure folder after the number.
     title, arxiv, year
-        Title as published, arXiv identifier, year of the first version.
+        Title as published, arXiv identifier (empty for the tour), year of the first version.
     data
         Names that the notebook's ``data`` parameter takes, the default first; empty while there is no notebook.
     needs_root
@@ -109,9 +109,13 @@ PAPERS: dict[str, Paper] = {
     )
 }
 
+# Notebook 00 is about the data that the papers share; it is run and reported like a paper.
+TOUR = Paper("00", "the_world", "The world: synthetic people with faces, voices and motion", "", 2026, data=("world",))
+NOTEBOOKS: dict[str, Paper] = {TOUR.number: TOUR, **PAPERS}
+
 
 def find(number: str | int) -> Paper:
-    """The paper of a number, ``"6"`` and ``"06"`` alike.
+    """The paper (or, for ``"00"``, the tour) of a number, ``"6"`` and ``"06"`` alike.
 
     Raises
     ------
@@ -119,9 +123,9 @@ def find(number: str | int) -> Paper:
         If there is no such paper; the message lists the valid numbers.
     """
     key = str(number).strip().zfill(2)
-    if key not in PAPERS:
-        raise ValueError(f"unknown paper {number!r}; valid: {', '.join(PAPERS)} (see the table in README.md)")
-    return PAPERS[key]
+    if key not in NOTEBOOKS:
+        raise ValueError(f"unknown paper {number!r}; valid: {', '.join(NOTEBOOKS)} (see the table in README.md)")
+    return NOTEBOOKS[key]
 
 
 def check_profile(profile: str) -> str:
@@ -140,7 +144,7 @@ def check_data(paper: Paper, data: str | None) -> str:
         If the paper has no notebook yet, or does not take this data; the message lists the valid names.
     """
     if not paper.ready:
-        ready = ", ".join(number for number, other in PAPERS.items() if other.ready)
+        ready = ", ".join(number for number, other in NOTEBOOKS.items() if other.ready)
         raise ValueError(f"paper {paper.number} ({paper.title}) has no notebook yet; papers that have one: {ready}")
     if data is None:
         return paper.data[0]

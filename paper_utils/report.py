@@ -58,7 +58,7 @@ def write(root: Path) -> list[str]:
     """
     records: list[dict[str, Any]] = []
     unreadable: list[str] = []
-    for paper in papers.PAPERS.values():
+    for paper in papers.NOTEBOOKS.values():
         path = root / "results" / f"{paper.number}.json"
         if not path.exists():
             continue

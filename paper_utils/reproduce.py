@@ -129,7 +129,7 @@ def make_jobs(arguments: argparse.Namespace, folder: Path) -> list[Job]:
         raise ValueError(f"SEED must be at least 0, found {arguments.seed}")
     devices.check_name(arguments.device)
     asked = [part for part in arguments.paper.split(",") if part.strip()]
-    chosen = [papers.find(part) for part in asked] if asked else [p for p in papers.PAPERS.values() if p.ready]
+    chosen = [papers.find(part) for part in asked] if asked else [p for p in papers.NOTEBOOKS.values() if p.ready]
     jobs = []
     for paper in dict.fromkeys(chosen):
         data = papers.check_data(paper, arguments.data)

@@ -150,7 +150,7 @@ def test_randomness_depends_on_seed_and_name_only(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"number": "99"}, "unknown paper '99'; valid: 01"),
+        ({"number": "99"}, "unknown paper '99'; valid: 00, 01"),
         ({"number": "01", "profile": "huge"}, "unknown profile 'huge'; valid: smoke, quick, full"),
         ({"number": "01", "data": "mnist"}, "unknown data 'mnist' for paper 01; valid: world"),
         ({"number": "01", "device": "tpu"}, "unknown device 'tpu'; valid: auto, cpu, cuda, mps"),

@@ -10,8 +10,8 @@ def test_there_are_ten_papers_in_order():
 
 
 def test_ready_papers_have_a_notebook_and_no_other_has(root):
-    found = {path.stem for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")} - {"00_the_world"}
-    assert found == {paper.name for paper in papers.PAPERS.values() if paper.ready}
+    found = {path.stem for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    assert found == {paper.name for paper in papers.NOTEBOOKS.values() if paper.ready}
 
 
 @pytest.mark.parametrize("number", ["6", "06", 6])
@@ -20,7 +20,7 @@ def test_a_number_is_found_with_or_without_the_zero(number):
 
 
 def test_unknown_paper_lists_the_valid_ones():
-    with pytest.raises(ValueError, match=r"unknown paper '42'; valid: 01, 02, .*10"):
+    with pytest.raises(ValueError, match=r"unknown paper '42'; valid: 00, 01, .*10"):
         papers.find("42")
 
 
@@ -35,7 +35,7 @@ def test_unknown_data_lists_the_valid_ones():
 
 
 def test_a_paper_without_notebook_says_which_have_one():
-    with pytest.raises(ValueError, match=r"paper 04 .* has no notebook yet; papers that have one: 01, 06"):
+    with pytest.raises(ValueError, match=r"paper 04 .* has no notebook yet; papers that have one: 00, 01, 06"):
         papers.check_data(papers.find("04"), None)
 
 

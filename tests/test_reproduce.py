@@ -182,7 +182,7 @@ def test_an_interrupt_leaves_no_kernel_and_no_half_written_file(project, sent, s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--paper", "17"), "unknown paper '17'; valid: 01, 02"),
+        (("--paper", "17"), "unknown paper '17'; valid: 00, 01"),
         (("--profile", "fast"), "unknown profile 'fast'; valid: smoke, quick, full"),
         (("--paper", "06", "--data", "mnist"), "unknown data 'mnist' for paper 06; valid: digits"),
         (("--paper", "01", "--data", "posteriors", "--data-root", "/nowhere"), "data_root '/nowhere' does not exist"),

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from paper_utils import plotting, widgets
+from paper_utils import plotting
+from paper_utils.widgets import covariates as widgets
 from paper_utils.methods import covariates as cv
 
 

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from paper_utils import plotting, widgets
+from paper_utils import plotting
+from paper_utils.widgets import sphereface_r as widgets
 
 
 def history(members: int = 2) -> dict[str, np.ndarray]:

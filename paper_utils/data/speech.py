@@ -1,0 +1,162 @@
+"""Speech samples: phones with their boundaries, recordings, talking faces and moving bodies, synthetic or real.
+
+The synthetic world and every loader of real speech return these types, so that no method asks where its data came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SILENCE = "SIL"
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The phones of one utterance, in order and without gaps.
+
+    Parameters
+    ----------
+    phones
+        ARPABET names without stress digits; ``"SIL"`` for silence.
+    boundaries_s
+        Rising times in seconds; phone ``i`` lasts from ``boundaries_s[i]`` to ``boundaries_s[i + 1]``.
+    stress
+        1 primary, 2 secondary, 0 unstressed vowel; -1 for everything that is no vowel. Empty: unknown.
+    words
+        Each word with its first phone and one past its last.
+
+    Raises
+    ------
+    ValueError
+        If there is no phone, the lengths disagree, or the boundaries do not rise.
+    """
+
+    phones: tuple[str, ...]
+    boundaries_s: Float[np.ndarray, " boundaries"]
+    stress: tuple[int, ...] = ()
+    words: tuple[tuple[str, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.phones:
+            raise ValueError("an alignment needs at least one phone, found none (a zero-length utterance?)")
+        if len(self.boundaries_s) != len(self.phones) + 1:
+            raise ValueError(
+                f"alignment of {len(self.phones)} phones: expected {len(self.phones) + 1} boundaries, found {len(self.boundaries_s)}"
+            )
+        if not np.isfinite(self.boundaries_s).all() or (np.diff(self.boundaries_s) <= 0).any():
+            raise ValueError("alignment: boundaries_s must be finite and rise strictly; every phone needs a length")
+        if self.stress and len(self.stress) != len(self.phones):
+            raise ValueError(f"alignment: expected {len(self.phones)} stress marks, found {len(self.stress)}")
+        if any(not 0 <= first < last <= len(self.phones) for _, first, last in self.words):
+            raise ValueError(f"alignment: a word's span lies outside the {len(self.phones)} phones: {self.words}")
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first boundary to the last."""
+        return float(self.boundaries_s[-1] - self.boundaries_s[0])
+
+    def phone_at(self, times_s: Float[np.ndarray, " times"]) -> Int[np.ndarray, " times"]:
+        """Index of the phone that sounds at each time; a boundary belongs to the phone that begins there, times outside to the outermost phone."""
+        return np.clip(np.searchsorted(self.boundaries_s, times_s, side="right") - 1, 0, len(self.phones) - 1)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One utterance as a method sees it: features, who speaks, and what is said if that is known.
+
+    Parameters
+    ----------
+    log_mel
+        Natural-log mel energies, one row a frame.
+    hop_ms
+        Time between frames.
+    identity
+        Integer name of the speaker.
+    alignment
+        Phones with boundaries in the time of this recording, or ``None``.
+    text
+        What is said, in words.
+    """
+
+    log_mel: Float[Tensor, "time mel"]
+    hop_ms: float
+    identity: int
+    alignment: Alignment | None = None
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.log_mel.ndim != 2 or len(self.log_mel) == 0:
+            raise ValueError(
+                f"recording of {self.identity}: expected log_mel (time, mel) with at least one frame, found {tuple(self.log_mel.shape)}"
+            )
+        if not torch.isfinite(self.log_mel).all():
+            raise ValueError(f"recording of {self.identity}: log_mel holds NaN or infinite values")
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """A talking face: a neutral face, its motion, and the sound that goes with it.
+
+    Parameters
+    ----------
+    neutral
+        Vertices of the speaker's face at rest, in mm.
+    vertices
+        Vertices of every frame, in mm, head pose removed.
+    fps
+        Frames a second.
+    recording
+        The sound from the same instant on.
+    labels
+        Whatever else is known of the whole clip, such as ``emotion`` or ``intensity``.
+    """
+
+    neutral: Float[Tensor, "vertices 3"]
+    vertices: Float[Tensor, "time vertices 3"]
+    fps: float
+    recording: Recording
+    labels: dict[str, int | float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.vertices.shape[1:] != self.neutral.shape or len(self.vertices) == 0:
+            raise ValueError(
+                f"face clip: frames {tuple(self.vertices.shape)} do not fit the neutral face {tuple(self.neutral.shape)}"
+            )
+        if not torch.isfinite(self.vertices).all():
+            raise ValueError("face clip: vertices hold NaN or infinite values")
+
+
+@dataclass(frozen=True)
+class HolisticClip:
+    """Jaw, face, body and hands of one speaker over time, in the 265-column layout of SHOW.
+
+    Parameters
+    ----------
+    motion
+        Axis-angle poses in radians and 100 expression coefficients: jaw 0:3, eyes 3:9, root 9:12, body 12:75, left hand 75:120,
+        right hand 120:165, expression 165:265.
+    fps
+        Frames a second.
+    speaker
+        Integer name of the speaker.
+    recording
+        The sound from the same instant on.
+    """
+
+    motion: Float[Tensor, "time 265"]
+    fps: float
+    speaker: int
+    recording: Recording
+
+    def __post_init__(self) -> None:
+        if self.motion.ndim != 2 or self.motion.shape[1] != 265 or len(self.motion) == 0:
+            raise ValueError(
+                f"holistic clip: expected motion (time, 265) with at least one frame, found {tuple(self.motion.shape)}"
+            )
+        if not torch.isfinite(self.motion).all():
+            raise ValueError("holistic clip: motion holds NaN or infinite values")
