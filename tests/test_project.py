@@ -88,7 +88,7 @@ def test_no_file_imports_from_a_floor_above_or_another_method():
 
 def test_readme_table_states_what_is_there():
     text = (ROOT / "README.md").read_text()
-    for paper in papers.PAPERS.values():
+    for paper in papers.NOTEBOOKS.values():
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {paper.number} |")]
         assert paper.title in line
         assert paper.arxiv in line

@@ -1,0 +1,141 @@
+"""How much two groups of measurements of the same people have in common: canonical correlation, honestly measured.
+
+The largest correlation found on the data it was fitted to is never zero; the one on people kept apart is, when there is nothing.
+The fit itself is statsmodels' `CanCorr`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import linalg, stats
+from statsmodels.multivariate.cancorr import CanCorr
+
+from paper_utils.metrics.statistics import LEVEL, Estimate
+
+
+def _checked(x: np.ndarray, y: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(x) != len(y):
+        raise ValueError(f"canonical correlation: x and y must have one row a person each, found {len(x)} and {len(y)}")
+    if len(x) < minimum:
+        raise ValueError(
+            f"canonical correlation of {x.shape[1]} and {y.shape[1]} columns needs at least {minimum} people, found {len(x)}"
+        )
+    for name, values in (("x", x), ("y", y)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"canonical correlation: {name} holds NaN or infinite values")
+        constant = np.flatnonzero(values.std(0) == 0)
+        if constant.size:
+            raise ValueError(
+                f"canonical correlation: columns {constant.tolist()} of {name} are constant; leave them out"
+            )
+    return x - x.mean(0), y - y.mean(0)
+
+
+def canonical_correlations(
+    x: Float[np.ndarray, "people p"], y: Float[np.ndarray, "rows q"]
+) -> Float[np.ndarray, " variates"]:
+    """All sample canonical correlations, largest first. Optimistic: fitted and measured on the same people.
+
+    Raises
+    ------
+    ValueError
+        With fewer people than columns, a constant column, or values that are not finite.
+    """
+    x, y = _checked(x, y, x.shape[1] + y.shape[1] + 1)
+    return np.asarray(CanCorr(y, x).cancorr)
+
+
+def population_canonical_correlations(
+    covariance_x: Float[np.ndarray, "p p"],
+    covariance_y: Float[np.ndarray, "q q"],
+    cross_covariance: Float[np.ndarray, "p q"],
+) -> Float[np.ndarray, " variates"]:
+    r"""Canonical correlations of a distribution whose covariances are known.
+
+    .. math:: \text{singular values of } \Sigma_{xx}^{-1/2}\,\Sigma_{xy}\,\Sigma_{yy}^{-1/2}
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a covariance is not positive definite.
+    """
+    left = linalg.solve_triangular(linalg.cholesky(covariance_x, lower=True), cross_covariance, lower=True)
+    both = linalg.solve_triangular(linalg.cholesky(covariance_y, lower=True), left.T, lower=True)
+    return linalg.svdvals(both)
+
+
+def heldout_canonical_correlation(
+    x: Float[np.ndarray, "people p"],
+    y: Float[np.ndarray, "rows q"],
+    *,
+    rng: np.random.Generator,
+    folds: int = 5,
+) -> Estimate:
+    """Correlation of the first pair of variates on people that the fit did not see, with Fisher's z interval.
+
+    Parameters
+    ----------
+    x, y
+        Two groups of measurements, one row a person.
+    rng
+        Deals people to folds.
+    folds
+        The variates are fitted on all folds but one and read on that one; the readings of all folds are put together.
+
+    Returns
+    -------
+    Estimate
+        Near zero (of either sign) if the two groups are independent.
+
+    Raises
+    ------
+    ValueError
+        As `canonical_correlations`, counted on the people that are left for the fit.
+    """
+    _checked(x, y, -(-folds * (x.shape[1] + y.shape[1] + 1) // (folds - 1)))
+    fold = rng.permutation(len(x)) % folds
+    variates = np.empty((len(x), 2))
+    for number in range(folds):
+        fit, read = fold != number, fold == number
+        found = CanCorr(y[fit] - y[fit].mean(0), x[fit] - x[fit].mean(0))
+        for column, (values, weights) in enumerate(((x, found.x_cancoef), (y, found.y_cancoef))):
+            direction = weights[:, 0]
+            fitted = values[fit] @ direction
+            variates[read, column] = (values[read] @ direction - fitted.mean()) / fitted.std()
+    value = float(np.corrcoef(variates.T)[0, 1])
+    half = stats.norm.ppf(0.5 + LEVEL / 2) / np.sqrt(len(x) - 3)
+    low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
+    return Estimate(value, float(low), float(high), len(x), f"held-out canonical correlation, {folds} folds, Fisher z")
+
+
+def permutation_p_value(
+    x: Float[np.ndarray, "people p"],
+    y: Float[np.ndarray, "rows q"],
+    *,
+    rng: np.random.Generator,
+    permutations: int = 199,
+    strata: Int[np.ndarray, " people"] | None = None,
+) -> float:
+    """Probability of a first canonical correlation at least this large if x and y were independent.
+
+    Parameters
+    ----------
+    x, y
+        Two groups of measurements, one row a person.
+    rng
+        Shuffles the people of y.
+    permutations
+        Number of shuffles.
+    strata
+        If given, people are shuffled inside their stratum only: the test of independence given the stratum.
+    """
+    observed = canonical_correlations(x, y)[0]
+    stratum = np.zeros(len(x), dtype=int) if strata is None else strata
+    order = np.argsort(stratum, kind="stable")
+    at_least = 0
+    for _ in range(permutations):
+        shuffled = np.empty(len(x), dtype=int)
+        shuffled[order] = order[np.lexsort((rng.random(len(x)), stratum[order]))]
+        at_least += canonical_correlations(x, y[shuffled])[0] >= observed
+    return float((1 + at_least) / (1 + permutations))
