@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -22,11 +22,14 @@ class LabelledImages:
         Integer name of the identity of each image; any integers, not necessarily consecutive.
     name
         Where the images come from, for captions and results files.
+    covariates
+        What is known of the person on each image, by name (``sex``, ``age``, ``nationality``); one value an image.
     """
 
     images: Float[Tensor, "n channel height width"]
     identities: Int[Tensor, " n"]
     name: str
+    covariates: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) != len(self.identities):
@@ -38,6 +41,11 @@ class LabelledImages:
             raise ValueError(f"{self.name}: there are no images")
         if not torch.isfinite(self.images).all():
             raise ValueError(f"{self.name}: images hold NaN or infinite values")
+        for name, values in self.covariates.items():
+            if len(values) != len(self.images):
+                raise ValueError(
+                    f"{self.name}: expected one {name} for each of {len(self.images)} images, found {len(values)}"
+                )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,7 +57,8 @@ class LabelledImages:
             raise ValueError(
                 f"{self.name}: none of the identities {identities} is present; present: {self.identities.unique().tolist()}"
             )
-        return LabelledImages(self.images[keep], self.identities[keep], self.name)
+        covariates = {name: values[keep] for name, values in self.covariates.items()}
+        return LabelledImages(self.images[keep], self.identities[keep], self.name, covariates)
 
     @property
     def fingerprint(self) -> str:
