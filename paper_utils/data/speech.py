@@ -99,6 +99,105 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Voices:
+    """Many recordings as a few arrays, one after the other: fits in memory-mapped files, and `voices[i]` is a `Recording`.
+
+    Parameters
+    ----------
+    log_mel
+        Frames of all recordings.
+    starts
+        First frame of each recording, and the number of frames as last.
+    hop_ms
+        Time between frames.
+    identities
+        Integer name of each recording's speaker.
+    phone_names
+        Names that `phones` counts.
+    phones
+        Phones of all recordings, as indices into `phone_names`.
+    phone_starts
+        First phone of each recording, and the number of phones as last.
+    boundaries_s
+        Boundaries of all recordings, one more than phones for each.
+    name
+        Where the recordings come from.
+    covariates
+        What is known of the speaker of each recording, by name.
+    """
+
+    log_mel: Float[Tensor, "frames mel"]
+    starts: Int[Tensor, " recordings_plus_one"]
+    hop_ms: float
+    identities: Int[Tensor, " recordings"]
+    phone_names: tuple[str, ...]
+    phones: Int[Tensor, " phones"]
+    phone_starts: Int[Tensor, " recordings_plus_one"]
+    boundaries_s: Float[Tensor, " boundaries"]
+    name: str
+    covariates: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.identities)
+        if count == 0:
+            raise ValueError(f"{self.name}: there are no recordings")
+        if len(self.starts) != count + 1 or len(self.phone_starts) != count + 1:
+            raise ValueError(
+                f"{self.name}: expected {count + 1} starts of frames and of phones, found {len(self.starts)} and {len(self.phone_starts)}"
+            )
+        if int(self.starts[-1]) != len(self.log_mel) or int(self.phone_starts[-1]) != len(self.phones):
+            raise ValueError(
+                f"{self.name}: starts end at {int(self.starts[-1])} and {int(self.phone_starts[-1])}, "
+                f"but there are {len(self.log_mel)} frames and {len(self.phones)} phones"
+            )
+        if len(self.boundaries_s) != len(self.phones) + count:
+            raise ValueError(
+                f"{self.name}: expected {len(self.phones) + count} boundaries, found {len(self.boundaries_s)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    def __getitem__(self, index: int) -> Recording:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: recording {index} of {len(self)}")
+        first, last = self.phone_starts[index : index + 2].tolist()
+        alignment = Alignment(
+            tuple(self.phone_names[code] for code in self.phones[first:last].tolist()),
+            self.boundaries_s[first + index : last + index + 1].double().numpy(),
+        )
+        frames = slice(*self.starts[index : index + 2].tolist())
+        return Recording(self.log_mel[frames], self.hop_ms, int(self.identities[index]), alignment)
+
+    def stacked(self) -> Float[Tensor, "recordings time mel"]:
+        """All recordings as one array.
+
+        Raises
+        ------
+        ValueError
+            If they differ in length.
+        """
+        lengths = self.starts.diff().unique()
+        if len(lengths) != 1:
+            raise ValueError(
+                f"{self.name}: recordings last {int(lengths[0])} to {int(lengths[-1])} frames; cut windows of one length"
+            )
+        return self.log_mel.view(len(self), int(lengths[0]), -1)
+
+    def phone_of_frame(self) -> Int[Tensor, " frames"]:
+        """Index into `phone_names` of the phone at the middle of each frame; frame i of a recording is at ``i * hop_ms``."""
+        count = len(self)
+        recording = torch.repeat_interleave(torch.arange(count), self.starts.diff())
+        times = (torch.arange(len(self.log_mel)) - self.starts[recording]) * (self.hop_ms / 1000)
+        # All recordings on one long time line, each in a stretch of its own, so that one search finds every phone.
+        inside = torch.repeat_interleave(torch.arange(count), self.phone_starts.diff())
+        begins = self.boundaries_s[torch.arange(len(self.phones)) + inside].double()
+        stretch = float(self.boundaries_s.max()) + 1.0
+        found = torch.searchsorted(begins + stretch * inside, times.double() + stretch * recording, right=True) - 1
+        return self.phones[torch.maximum(found, self.phone_starts[recording])].long()
+
+
+@dataclass(frozen=True)
 class FaceClip:
     """A talking face: a neutral face, its motion, and the sound that goes with it.
 
