@@ -1,14 +1,17 @@
 """How much two groups of measurements of the same people have in common: canonical correlation, honestly measured.
 
 The largest correlation found on the data it was fitted to is never zero; the one on people kept apart is, when there is nothing.
-The fit itself is statsmodels' `CanCorr`.
+The fit itself is statsmodels' `CanCorr`; the matcher, which must survive many columns and few people, shrinks its covariances.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import linalg, stats
+from sklearn.covariance import ledoit_wolf
 from statsmodels.multivariate.cancorr import CanCorr
 
 from paper_utils.metrics.statistics import LEVEL, Estimate
@@ -139,3 +142,68 @@ def permutation_p_value(
         shuffled[order] = order[np.lexsort((rng.random(len(x)), stratum[order]))]
         at_least += canonical_correlations(x, y[shuffled])[0] >= observed
     return float((1 + at_least) / (1 + permutations))
+
+
+@dataclass(frozen=True)
+class CanonicalMatcher:
+    """Do these two measurements belong to one person? The best answer if everything is Gaussian and linear; a baseline for matching.
+
+    Make it with `fit`.
+
+    Parameters
+    ----------
+    mean_x, mean_y
+        Means of the people it was fitted on.
+    weights_x, weights_y
+        Directions of the variates, scaled to variance one.
+    correlations
+        Correlation of each pair of variates.
+    """
+
+    mean_x: Float[np.ndarray, " p"]
+    mean_y: Float[np.ndarray, " q"]
+    weights_x: Float[np.ndarray, "p variates"]
+    weights_y: Float[np.ndarray, "q variates"]
+    correlations: Float[np.ndarray, " variates"]
+
+    @classmethod
+    def fit(
+        cls, x: Float[np.ndarray, "people p"], y: Float[np.ndarray, "rows q"], *, variates: int = 10
+    ) -> CanonicalMatcher:
+        """Find the variates, with covariances shrunk after Ledoit and Wolf (2004).
+
+        Raises
+        ------
+        ValueError
+            As `canonical_correlations`; the number of people may be smaller than that of the columns.
+        """
+        x_centred, y_centred = _checked(x, y, 3)
+        scale_x, scale_y = x_centred.std(0), y_centred.std(0)
+        joint, _ = ledoit_wolf(np.hstack([x_centred / scale_x, y_centred / scale_y]), assume_centered=True)
+        cut = x.shape[1]
+        left = linalg.cholesky(joint[:cut, :cut], lower=True)
+        right = linalg.cholesky(joint[cut:, cut:], lower=True)
+        whitened = linalg.solve_triangular(left, joint[:cut, cut:], lower=True)
+        whitened = linalg.solve_triangular(right, whitened.T, lower=True).T
+        u, correlations, vt = linalg.svd(whitened, full_matrices=False)
+        keep = min(variates, len(correlations))
+        return cls(
+            x.mean(0),
+            y.mean(0),
+            linalg.solve_triangular(left.T, u[:, :keep]) / scale_x[:, None],
+            linalg.solve_triangular(right.T, vt[:keep].T) / scale_y[:, None],
+            np.minimum(correlations[:keep], 0.999),
+        )
+
+    def scores(
+        self, x: Float[np.ndarray, "probes p"], y: Float[np.ndarray, "gallery q"]
+    ) -> Float[np.ndarray, "probes gallery"]:
+        r"""Log-likelihood ratio of "one person" against "two people" for every pair.
+
+        .. math:: \sum_k \frac{r_k a_k b_k - \tfrac12 r_k^2 (a_k^2 + b_k^2)}{1 - r_k^2} - \tfrac12 \log(1 - r_k^2)
+        """
+        a, b = (x - self.mean_x) @ self.weights_x, (y - self.mean_y) @ self.weights_y
+        r = self.correlations
+        weight = r / (1 - r**2)
+        own = (a**2 @ (r * weight))[:, None] + b**2 @ (r * weight)
+        return (a * weight) @ b.T - own / 2 - np.log(1 - r**2).sum() / 2

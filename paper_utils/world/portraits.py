@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from paper_utils.mesh.topology import Topology
 from paper_utils.world.cache import cached
 from paper_utils.world.face import EMOTIONS, EXPRESSION_UNITS, Head, emotion_pose, head
 from paper_utils.world.people import People, Population
-from paper_utils.world.reflectance import pixel_reflectance, reflectance_maps, vertex_colours
+from paper_utils.world.reflectance import Skin, pixel_reflectance, reflectance_maps, vertex_colours
 
 # What a head fills: 285 mm of height for a whole head, 225 mm for the face alone, centred a little below the eyes. Choices of ours.
 VIEW_MM = {True: 285.0, False: 225.0}
@@ -275,6 +276,55 @@ def camera_of(scene: Scenes, size: int, *, full: bool = True) -> ScaledOrthograp
     scale = scene.scale * size / VIEW_MM[full]
     middle = torch.stack([torch.full_like(scale, 0.5 * size), 0.5 * size + scale * VIEW_CENTRE_MM[full]], dim=1)
     return ScaledOrthographic(rotation=scene.rotation, scale=scale, translation=middle + scene.shift * size)
+
+
+def studio(
+    vertices: Float[Tensor, "pictures vertices 3"],
+    skin: Skin,
+    model: Head,
+    *,
+    size: int = 128,
+    yaw_deg: float | Sequence[float] = 0.0,
+    light: Float[Tensor, "pictures 9"] | None = None,
+    full: bool = True,
+) -> Float[Tensor, "pictures 3 size size"]:
+    """Pictures for looking at: given faces before a grey wall in even light, without noise.
+
+    Parameters
+    ----------
+    vertices
+        From `Head.identity_vertices` or `Head.pose`.
+    skin
+        Reflectance of each picture's face, or of one face for all.
+    model
+        The head that the vertices are of.
+    size
+        Pixels a side.
+    yaw_deg
+        How far heads are turned to their left, one for all or one a picture.
+    light
+        Nine coefficients; a lamp from the front and a little above if not given.
+    full
+        Whether `model` is a whole head; it sets the framing.
+
+    Returns
+    -------
+    Tensor
+        Linear light in [-1, 1].
+    """
+    count = len(vertices)
+    rows = np.zeros(count, dtype=int) if len(skin) == 1 else np.arange(count)
+    setting = scenes(count, 1, np.random.default_rng(0), ImageNuisance.of(0))
+    turned = torch.zeros(count, 3)
+    turned[:, 1] = torch.deg2rad(torch.as_tensor(yaw_deg, dtype=torch.float32))
+    changes = {
+        "rotation": turned,
+        "background": torch.full((count, 3), 0.6),
+        "light": setting.light if light is None else light,
+    }
+    colours, maps = vertex_colours(skin, model)[rows], reflectance_maps(skin, max(64, size))[rows]
+    topology = Topology.of(model.faces, len(model.vertices))
+    return _shoot(vertices, model, topology, colours, maps, dataclasses.replace(setting, **changes), size, full)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from paper_utils.metrics import canonical
 
@@ -84,3 +85,36 @@ def test_bad_input_is_named(change, message):
     x, y = change(*planted(50, 0.5, np.random.default_rng(0)))
     with pytest.raises(ValueError, match=message):
         canonical.canonical_correlations(x, y)
+
+
+def test_matcher_scores_are_the_log_likelihood_ratio_of_two_gaussians():
+    r = np.array([0.7, 0.2])
+    matcher = canonical.CanonicalMatcher(np.zeros(2), np.zeros(2), np.eye(2), np.eye(2), r)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
+    for i in range(3):
+        for j in range(4):
+            expected = sum(
+                stats.multivariate_normal([0, 0], [[1, r[k]], [r[k], 1]]).logpdf([x[i, k], y[j, k]])
+                - stats.norm.logpdf(x[i, k])
+                - stats.norm.logpdf(y[j, k])
+                for k in range(2)
+            )
+            assert matcher.scores(x, y)[i, j] == pytest.approx(expected)
+
+
+def test_matcher_finds_the_planted_partner_and_is_at_chance_without_one():
+    for correlation, low, high in ((0.9, 0.7, 0.9), (0.0, 0.42, 0.58)):
+        x, y = planted(600, correlation, np.random.default_rng(5))
+        scores = canonical.CanonicalMatcher.fit(x[:300], y[:300]).scores(x[300:], y[300:])
+        accuracy = np.mean([(scores[i, i] > np.delete(scores[i], i)).mean() for i in range(300)])
+        assert low < accuracy < high
+
+
+def test_matcher_bears_more_columns_than_people():
+    rng = np.random.default_rng(6)
+    common = rng.normal(size=(120, 1))
+    x = common + rng.normal(size=(120, 200))
+    y = common + rng.normal(size=(120, 150))
+    scores = canonical.CanonicalMatcher.fit(x[:60], y[:60]).scores(x[60:], y[60:])
+    assert np.mean([(scores[i, i] > np.delete(scores[i], i)).mean() for i in range(60)]) > 0.8
