@@ -1,0 +1,1 @@
+"""Meshes of faces: morphable models and their files, skinning, rendering."""
