@@ -168,32 +168,42 @@ class CanonicalMatcher:
 
     @classmethod
     def fit(
-        cls, x: Float[np.ndarray, "people p"], y: Float[np.ndarray, "rows q"], *, variates: int = 10
+        cls,
+        x: Float[np.ndarray, "people p"],
+        y: Float[np.ndarray, "rows q"],
+        *,
+        rng: np.random.Generator,
+        variates: int = 10,
+        folds: int = 5,
     ) -> CanonicalMatcher:
-        """Find the variates, with covariances shrunk after Ledoit and Wolf (2004).
+        """Find the directions on all people, and how well each pair of them agrees on people that its directions were not found on.
+
+        Parameters
+        ----------
+        x, y
+            Two groups of measurements, one row a person; there may be more columns than people.
+        rng
+            Deals people to folds.
+        variates
+            Pairs of directions to keep.
+        folds
+            For reading the correlations: those of the fit itself are far too large.
 
         Raises
         ------
         ValueError
-            As `canonical_correlations`; the number of people may be smaller than that of the columns.
+            If rows do not agree, a column is constant, values are not finite, or there are fewer than ``3 * folds`` people.
         """
-        x_centred, y_centred = _checked(x, y, 3)
-        scale_x, scale_y = x_centred.std(0), y_centred.std(0)
-        joint, _ = ledoit_wolf(np.hstack([x_centred / scale_x, y_centred / scale_y]), assume_centered=True)
-        cut = x.shape[1]
-        left = linalg.cholesky(joint[:cut, :cut], lower=True)
-        right = linalg.cholesky(joint[cut:, cut:], lower=True)
-        whitened = linalg.solve_triangular(left, joint[:cut, cut:], lower=True)
-        whitened = linalg.solve_triangular(right, whitened.T, lower=True).T
-        u, correlations, vt = linalg.svd(whitened, full_matrices=False)
-        keep = min(variates, len(correlations))
-        return cls(
-            x.mean(0),
-            y.mean(0),
-            linalg.solve_triangular(left.T, u[:, :keep]) / scale_x[:, None],
-            linalg.solve_triangular(right.T, vt[:keep].T) / scale_y[:, None],
-            np.minimum(correlations[:keep], 0.999),
-        )
+        _checked(x, y, 3 * folds)
+        weights_x, weights_y = _directions(x, y, variates)
+        fold = rng.permutation(len(x)) % folds
+        read = np.empty((2, len(x), weights_x.shape[1]))
+        for number in range(folds):
+            fit, rest = fold != number, fold == number
+            for place, values, weights in zip((0, 1), (x, y), _directions(x[fit], y[fit], variates), strict=True):
+                read[place, rest] = (values[rest] - values[fit].mean(0)) @ weights
+        together = (read[0] * read[1]).mean(0) / np.sqrt((read**2).mean(1).prod(0))
+        return cls(x.mean(0), y.mean(0), weights_x, weights_y, np.clip(together, 0, 0.999))
 
     def scores(
         self, x: Float[np.ndarray, "probes p"], y: Float[np.ndarray, "gallery q"]
@@ -207,3 +217,20 @@ class CanonicalMatcher:
         weight = r / (1 - r**2)
         own = (a**2 @ (r * weight))[:, None] + b**2 @ (r * weight)
         return (a * weight) @ b.T - own / 2 - np.log(1 - r**2).sum() / 2
+
+
+def _directions(x: np.ndarray, y: np.ndarray, variates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical directions, scaled to variance one; the covariance of each group is shrunk after Ledoit and Wolf (2004)."""
+    centred = [values - values.mean(0) for values in (x, y)]
+    scales = [values.std(0).clip(1e-12) for values in centred]
+    standard = [values / scale for values, scale in zip(centred, scales, strict=True)]
+    roots = [linalg.cholesky(ledoit_wolf(values, assume_centered=True)[0], lower=True) for values in standard]
+    cross = standard[0].T @ standard[1] / len(x)
+    whitened = linalg.solve_triangular(roots[0], cross, lower=True)
+    whitened = linalg.solve_triangular(roots[1], whitened.T, lower=True).T
+    u, _, vt = linalg.svd(whitened, full_matrices=False)
+    found = []
+    for root, side, scale, values in zip(roots, (u[:, :variates], vt[:variates].T), scales, centred, strict=True):
+        weights = linalg.solve_triangular(root.T, side) / scale[:, None]
+        found.append(weights / (values @ weights).std(0))
+    return found[0], found[1]

@@ -106,7 +106,7 @@ def test_matcher_scores_are_the_log_likelihood_ratio_of_two_gaussians():
 def test_matcher_finds_the_planted_partner_and_is_at_chance_without_one():
     for correlation, low, high in ((0.9, 0.7, 0.9), (0.0, 0.42, 0.58)):
         x, y = planted(600, correlation, np.random.default_rng(5))
-        scores = canonical.CanonicalMatcher.fit(x[:300], y[:300]).scores(x[300:], y[300:])
+        scores = canonical.CanonicalMatcher.fit(x[:300], y[:300], rng=np.random.default_rng(0)).scores(x[300:], y[300:])
         accuracy = np.mean([(scores[i, i] > np.delete(scores[i], i)).mean() for i in range(300)])
         assert low < accuracy < high
 
@@ -116,5 +116,5 @@ def test_matcher_bears_more_columns_than_people():
     common = rng.normal(size=(120, 1))
     x = common + rng.normal(size=(120, 200))
     y = common + rng.normal(size=(120, 150))
-    scores = canonical.CanonicalMatcher.fit(x[:60], y[:60]).scores(x[60:], y[60:])
+    scores = canonical.CanonicalMatcher.fit(x[:60], y[:60], rng=rng).scores(x[60:], y[60:])
     assert np.mean([(scores[i, i] > np.delete(scores[i], i)).mean() for i in range(60)]) > 0.8
