@@ -237,7 +237,7 @@ def emotion_pose(emotion: str, intensity: float = 1.0) -> tuple[Float[Tensor, " 
     --------
     >>> weights, jaw = emotion_pose("happy", 0.5)
     >>> round(float(weights[EXPRESSION_UNITS.index("smile")]), 2), jaw
-    (0.4, 0.0)
+    (0.45, 0.0)
     """
     if emotion not in EMOTION_WEIGHTS:
         raise ValueError(f"emotion: expected one of {', '.join(EMOTIONS)}; found {emotion!r}")
