@@ -264,7 +264,8 @@ class Experiment:
         path = self.figure_folder / f"{name}.png"
         with files.atomic_path(path) as temporary:
             # A smoke run looks at no picture: it checks that one can be drawn and written.
-            fig.savefig(temporary, metadata={"Software": None}, dpi=20 if self.profile == "smoke" else FIGURE_DPI)
+            dpi = 20 if self.profile == "smoke" else FIGURE_DPI
+            fig.savefig(temporary, metadata={"Software": None}, dpi=dpi, pil_kwargs={"optimize": True})
         # The layout is settled; the notebook need not solve it again to show the figure.
         fig.set_layout_engine("none")
         self._figures = [entry for entry in self._figures if entry["name"] != name]

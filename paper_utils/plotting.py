@@ -52,7 +52,7 @@ def _draw_inline_as_it_is() -> None:
     if "matplotlib_inline" in sys.modules:
         from matplotlib_inline.config import InlineBackend
 
-        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None, "pil_kwargs": {"optimize": True}}
 
 
 def figure(

@@ -7,6 +7,7 @@ Plain torch, the same on CPU and GPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -16,9 +17,17 @@ from paper_utils.mesh.topology import Topology
 
 CHUNK = 4_000_000  # (triangle, pixel centre) candidates handled at once: about 170 MB
 CPU_CHUNK = 262_144  # the same on a CPU: its caches still hold the temporaries
-BLOCKS = (2, 3, 5, 8, 16)  # sides of the squares of pixel centres tried for triangles in them; larger boxes go through a list
+BLOCKS = (
+    2,
+    3,
+    5,
+    8,
+    16,
+)  # sides of the squares of pixel centres tried for triangles in them; larger boxes go through a list
 FAR = 1e20  # depth that counts as "nothing here"
-OUTSIDE = 3e38  # lifts the depth of centres outside a triangle beyond FAR: edge functions in float32 are 0 or over 1e-16 px^2
+OUTSIDE = (
+    3e38  # lifts the depth of centres outside a triangle beyond FAR: edge functions in float32 are 0 or over 1e-16 px^2
+)
 EMPTY = torch.iinfo(torch.int64).max
 
 
@@ -127,7 +136,8 @@ def _corners(coordinates: Tensor, faces: Tensor, first: int, size: tuple[int, in
     area = x1 * y2 - x2 * y1  # twice the area, negative for the front since y points down
     sign = area / (area.neg().clamp_min_(0) if cull else area.abs())
     nearest, farthest = z.amin(0), z.amax(0)
-    # 0/0 is NaN, as wanted for no area; x/0 for culled faces becomes NaN with the infinite depth behind a camera, in one step.
+    # Not drawn means NaN, which fails every comparison later: 0/0 where there is no area is one already; infinities, from culled
+    # faces (x/0) and from depths behind a pinhole, become one when multiplied by zero.
     sign = sign + 0 * sign + 0 * farthest
     left, right = (x.amin(0) - 0.5).ceil_().clamp_min_(0), (x.amax(0) - 0.5).floor_().clamp_max_(width - 1)
     top, bottom = (y.amin(0) - 0.5).ceil_().clamp_min_(0), (y.amax(0) - 0.5).floor_().clamp_max_(height - 1)
@@ -159,7 +169,7 @@ def _draw_larger(keys: Tensor, corners: _Corners, chunk: int, height: int, width
     if not len(kept):
         return
     corners, side = corners[kept], side[kept]
-    for smaller, block in zip(BLOCKS, BLOCKS[1:], strict=False):
+    for smaller, block in pairwise(BLOCKS):
         fitting = ((side > smaller) & (side <= block)).nonzero()[:, 0]
         for some in fitting.split(max(chunk // block**2, 1)) if len(fitting) else ():
             _draw_block(keys, corners[some], block, height, width)
@@ -198,7 +208,9 @@ def _draw_list(keys: Tensor, corners: _Corners, wide: Tensor, tall: Tensor, widt
     owner = torch.repeat_interleave(counts)
     corners, wide = corners[owner], wide[owner]
     place = (torch.arange(len(owner), device=keys.device) - starts[owner]).to(wide.dtype)
-    row = ((place + 0.5) / wide).floor_()  # exact in float32 for boxes below 2^23 centres, and much faster than integers
+    row = (
+        (place + 0.5) / wide
+    ).floor_()  # exact in float32 for boxes below 2^23 centres, and much faster than integers
     column = place - row * wide + corners.left
     row = row + corners.top
     cells = corners.image + (row * width + column).long()

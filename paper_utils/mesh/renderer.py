@@ -186,11 +186,7 @@ def render(
 def _values(vertices: Tensor, colours: Tensor | None, texture: Tensor | None, uv: Tensor | None) -> Tensor:
     """What to interpolate: colours, or UV coordinates shared by the batch."""
     if (colours is None) == (texture is None) or (texture is None) != (uv is None):
-        given = [
-            name
-            for name, value in (("colours", colours), ("texture", texture), ("uv", uv))
-            if value is not None
-        ]
+        given = [name for name, value in (("colours", colours), ("texture", texture), ("uv", uv)) if value is not None]
         raise ValueError(f"colours, texture, uv: expected colours alone, or texture with uv, found {given or 'none'}")
     values = colours if uv is None else uv.expand(len(vertices), -1, -1)
     if values.shape[:2] != vertices.shape[:2]:

@@ -65,7 +65,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack((a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0), dim=1)
 
 
-def unit(vectors: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
+def unit(vectors: Float[Tensor, "*place"], dim: int) -> Float[Tensor, "*place"]:
     """Vectors at length one; those without a direction become zero and get no gradient."""
     squared = (vectors * vectors).sum(dim, keepdim=True)
     return vectors * squared.clamp_min(TINY).rsqrt().masked_fill(squared <= TINY, 0.0)

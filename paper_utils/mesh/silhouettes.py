@@ -21,7 +21,8 @@ class Silhouettes:
     """How the outline is sampled.
 
     The defaults are choices of ours: on a head of 2,700 triangles at 64 pixels the gradient of the mask then has a correlation of
-    .88 to .95 and a slope of .86 to 1.08 against finite differences of finely sampled coverage (shifts and growth, two poses).
+    .90 to .98 and a slope of .87 to 1.07 against finite differences of finely sampled coverage (shifts and growth, two poses).
+    A surface with bumps along its outline, hiding one another within a third of a pixel, gets up to a quarter too much.
 
     Parameters
     ----------
@@ -38,15 +39,21 @@ class Silhouettes:
         Rows and columns a pixel of the grid on which depths are compared; the offset counts in its cells.
     """
 
-    samples: int = 4
+    samples: int = 6
     offset_px: float = 0.75
     tolerance_mm: float = 2.0
     hidden_mm: float = 20.0
-    fineness: int = 4
+    fineness: int = 3
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not self.offset_px > 0 or not min(self.tolerance_mm, self.hidden_mm) >= 0:
-            raise ValueError(f"Silhouettes: expected samples >= 1, offset_px > 0 and no negative distance, found {self}")
+        if (
+            min(self.samples, self.fineness) < 1
+            or not self.offset_px > 0
+            or not min(self.tolerance_mm, self.hidden_mm) >= 0
+        ):
+            raise ValueError(
+                f"Silhouettes: expected samples and fineness >= 1, offset_px > 0 and no negative distance, found {self}"
+            )
 
 
 def with_outline_gradient(
@@ -133,7 +140,13 @@ def _outline(
 
 
 def _is_seen(
-    samples: Tensor, outward: Tensor, image: Tensor, points: Tensor, topology: Topology, fine_ids: Tensor, options: Silhouettes
+    samples: Tensor,
+    outward: Tensor,
+    image: Tensor,
+    points: Tensor,
+    topology: Topology,
+    fine_ids: Tensor,
+    options: Silhouettes,
 ) -> tuple[Bool[Tensor, " samples"], Bool[Tensor, " samples"]]:
     """Whether a sample separates something near from something deeper, on a finer grid, and whether that is the background."""
     height, width = fine_ids.shape[1:]

@@ -33,7 +33,9 @@ def sample_texture(
         If there are not as many textures as UV images.
     """
     if len(texture) != len(uv):
-        raise ValueError(f"texture: expected one for each of {len(uv)} images, found {len(texture)}; use expand to share one")
+        raise ValueError(
+            f"texture: expected one for each of {len(uv)} images, found {len(texture)}; use expand to share one"
+        )
     grid = torch.addcmul(uv.new_tensor(-1.0), uv, uv.new_tensor(2.0)).permute(0, 2, 3, 1)
     return F.grid_sample(texture, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from torch import Tensor
 
 from paper_utils import plotting
@@ -29,7 +30,7 @@ from paper_utils.world.face import EMOTIONS, EXPRESSION_UNITS, PARAMETERS, Head,
 from paper_utils.world.people import ANATOMY, TRACT, People
 from paper_utils.world.portraits import studio
 from paper_utils.world.reflectance import Skin
-from paper_utils.world.skeleton import BONES
+from paper_utils.world.skeleton import BONES, point
 from paper_utils.world.speakers import Speakers
 from paper_utils.world.speech import utterance
 from paper_utils.world.tract_spectra import formants, spectral_envelope, vowel_area
@@ -37,6 +38,7 @@ from paper_utils.world.voice import SAMPLE_RATE, waveform
 
 HZ = np.arange(50.0, 5000.0, 12.5)
 CLOSED_CM2 = 0.02  # drawn as closed
+LOWEST_M = 0.12  # stick figures are drawn from the hips up
 
 
 def displayed(images: Float[Tensor, "n 3 height width"]) -> Float[np.ndarray, "n height width 3"]:
@@ -122,7 +124,7 @@ def draw_alignment(ax: Axes, recording: Recording, *, title: str) -> None:
     """Log-mel frames with the phones and their boundaries on top."""
     hop_s = recording.hop_ms / 1000
     extent = (-hop_s / 2, (len(recording.log_mel) - 0.5) * hop_s, -0.5, recording.log_mel.shape[1] - 0.5)
-    ax.imshow(recording.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma")
+    ax.imshow(recording.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="nearest")
     ax.set(title=title, xlabel="time (s)", ylabel="mel band")
     ax.grid(False)
     _mark_phones(ax, recording.alignment)
@@ -145,7 +147,9 @@ def draw_articulation(
     times = np.arange(len(log_area)) * hop_s
     extent = (0, times[-1], 0.5, log_area.shape[1] + 0.5)
     shown = np.clip(log_area, math.log(CLOSED_CM2), None)
-    axes[0].imshow(shown.T, origin="lower", aspect="auto", extent=extent, cmap=plotting.SEQUENTIAL)
+    axes[0].imshow(
+        shown.T, origin="lower", aspect="auto", extent=extent, cmap=plotting.SEQUENTIAL, interpolation="nearest"
+    )
     axes[0].set(title="Log area of the tract", xlabel="time (s)", ylabel="section (1 glottis, 44 lips)")
     axes[0].grid(False)
     _mark_phones(axes[0], alignment)
@@ -248,17 +252,16 @@ def draw_stick_figures(
     ax: Axes, joints: Float[Tensor, "poses 66 3"], times_s: Sequence[float], *, title: str, step_m: float = 0.75
 ) -> None:
     """Upper bodies seen from the front, one beside the other as time goes on."""
-    for number, (pose, time) in enumerate(zip(joints.numpy(), times_s, strict=True)):
+    shoulder, top = point("neck"), point("head_top")
+    for number, pose in enumerate(joints.numpy()):
+        across, up = pose[:, 0] + number * step_m, pose[:, 1]
         for parent, child in BONES:
-            if min(pose[parent, 1], pose[child, 1]) > -0.5:
-                ax.plot(
-                    pose[[parent, child], 0] + number * step_m,
-                    pose[[parent, child], 1],
-                    color=plotting.PALETTE[0],
-                    linewidth=1.2,
-                )
-        ax.text(number * step_m, -0.62, f"{time:.1f} s", ha="center", fontsize=9)
-    ax.set(title=title, aspect="equal", xticks=[], yticks=[], xlabel="time", ylabel="")
+            if min(up[parent], up[child]) > -LOWEST_M and child != top:
+                ax.plot(across[[parent, child]], up[[parent, child]], color=plotting.PALETTE[0], linewidth=1.2)
+        middle = ((across[shoulder] + across[top]) / 2, (up[shoulder] + up[top]) / 2 + 0.03)
+        ax.add_patch(Circle(middle, 0.1, color=plotting.PALETTE[0], fill=False, linewidth=1.2))
+    ax.set_xticks(np.arange(len(joints)) * step_m, [f"{time:.1f}" for time in times_s])
+    ax.set(title=title, aspect="equal", yticks=[], xlabel="time (s)", ylabel="")
     ax.grid(False)
 
 
@@ -281,7 +284,7 @@ def moved_speaker(base: Speakers, cavity: str, amount: float) -> Speakers:
     return Speakers(**{name: changed.get(name, value) for name, value in vars(base).items()})
 
 
-def draw_anatomy(cavity: str, amount: float, *, who: str = "woman", size: int = 200) -> Figure:
+def draw_anatomy(cavity: str, amount: float, *, who: str = "woman", size: int = 200, yaw_deg: float = 40.0) -> Figure:
     """A face and its voice when one cavity grows: the face by the parameters that the cavity follows, the tract by the cavity."""
     model = head(2, full=True)
     weights = {name: value for name, value in ANATOMY[cavity].items() if name != "size"}
@@ -291,8 +294,9 @@ def draw_anatomy(cavity: str, amount: float, *, who: str = "woman", size: int = 
         Skin.typical(),
         model,
         size=size,
+        yaw_deg=yaw_deg,
     )
-    fig, axes = plt.subplots(1, 4, figsize=(13, 3.2), width_ratios=(1, 1, 1.5, 1.5))
+    fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), width_ratios=(1, 1, 1.5, 1.5))
     for ax, picture, title in zip(axes, displayed(pictures), ("average", f"{cavity} {amount:+.1f} sd"), strict=False):
         ax.imshow(picture / 2 + 0.5)
         ax.set_title(title)

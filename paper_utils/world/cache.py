@@ -5,6 +5,7 @@ An entry's name is a hash of its parameters and of the source code that makes it
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import warnings
@@ -29,10 +30,15 @@ def entry_path(module: str, parameters: dict[str, Any]) -> Path:
     parameters
         Plain values that determine the data.
     """
-    source = inspect.getsource(importlib.import_module(module))
-    code = provenance.source_hash(provenance.imported_sources(f"import {module}\n{source}"))
-    name = provenance.key_hash({"module": module, "code": code, "parameters": parameters})
+    name = provenance.key_hash({"module": module, "code": _code_version(module), "parameters": parameters})
     return files.output_root() / ".cache" / "world" / f"{name}.safetensors"
+
+
+@functools.cache
+def _code_version(module: str) -> str:
+    """Hash of the code as it was when this process first asked: a running process does not see later edits."""
+    source = inspect.getsource(importlib.import_module(module))
+    return provenance.source_hash(provenance.imported_sources(f"import {module}\n{source}"))
 
 
 def cached(module: str, parameters: dict[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -105,31 +105,44 @@ def record(
     speaker = np.arange(len(people)).repeat(len(spoken) // len(people))
     channels = Channel.draw(severity, rng, len(spoken))
     seeds = rng.integers(2**31, size=len(spoken)).tolist()
-    frames = []
+    blocks, lengths = [], []
     for first in range(0, len(spoken), BLOCK):
         part = slice(first, first + BLOCK)
-        frames += log_mel(
+        made = log_mel(
             spoken[part], people.speakers, speaker[part], mel=mel, hop_ms=HOP_MS, seed=seeds[part],
             channels=channels[part], mute_nose=mute_nose, sections=sections,
         )  # fmt: skip
+        lengths += map(len, made)
+        blocks.append(torch.cat(made))
     code = {name: number for number, name in enumerate(PHONE_NAMES)}
     phones = [[code[phone] for phone in u.alignment.phones] for u in spoken]
     return Voices(
-        log_mel=torch.cat(frames),
-        starts=_ends(frames),
+        log_mel=_joined(blocks),
+        starts=_ends(lengths),
         hop_ms=HOP_MS,
         identities=torch.from_numpy(people.identity[speaker]),
         phone_names=PHONE_NAMES,
         phones=torch.tensor([phone for row in phones for phone in row], dtype=torch.int16),
-        phone_starts=_ends(phones),
+        phone_starts=_ends([len(row) for row in phones]),
         boundaries_s=torch.from_numpy(np.concatenate([u.alignment.boundaries_s for u in spoken])).float(),
         name="synthetic voices",
         covariates=_covariates(people, speaker),
     )
 
 
-def _ends(rows: Sequence) -> Tensor:
-    return torch.from_numpy(np.cumsum([0, *map(len, rows)]))
+def _ends(lengths: Sequence[int]) -> Tensor:
+    return torch.from_numpy(np.cumsum([0, *lengths]))
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """All blocks in one tensor; each is let go when it is copied, so that the whole never stands in memory twice."""
+    joined = torch.empty(sum(map(len, blocks)), blocks[0].shape[1])
+    first = 0
+    while blocks:
+        block = blocks.pop(0)
+        joined[first : first + len(block)] = block
+        first += len(block)
+    return joined
 
 
 def _covariates(people: People, speaker: np.ndarray) -> dict[str, Tensor]:
