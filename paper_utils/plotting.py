@@ -30,7 +30,7 @@ def use_style() -> None:
     sns.set_theme(style="whitegrid", context="notebook", palette=PALETTE)
     plt.rcParams.update(
         {
-            "figure.dpi": 80,
+            "figure.dpi": 72,
             "savefig.dpi": "figure",
             "figure.constrained_layout.use": True,
             "axes.titlesize": 12,

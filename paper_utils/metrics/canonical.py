@@ -106,7 +106,7 @@ def heldout_canonical_correlation(
             direction = weights[:, 0]
             fitted = values[fit] @ direction
             variates[read, column] = (values[read] @ direction - fitted.mean()) / fitted.std()
-    value = float(np.corrcoef(variates.T)[0, 1])
+    value = float(np.clip(np.corrcoef(variates.T)[0, 1], -1 + 1e-9, 1 - 1e-9))
     half = stats.norm.ppf(0.5 + LEVEL / 2) / np.sqrt(len(x) - 3)
     low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
     return Estimate(value, float(low), float(high), len(x), f"held-out canonical correlation, {folds} folds, Fisher z")

@@ -269,9 +269,9 @@ def draw_stick_figures(
 
 
 def sound_bytes(samples: Float[Tensor, " samples"]) -> bytes:
-    """Samples at 16 kHz as a WAV file in memory."""
+    """Samples at 16 kHz as a FLAC file in memory."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, samples.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -296,7 +296,7 @@ def draw_anatomy(cavity: str, amount: float, *, who: str = "woman", size: int = 
         size=size,
         yaw_deg=yaw_deg,
     )
-    fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), width_ratios=(1, 1, 1.5, 1.5))
+    fig, axes = plt.subplots(1, 4, figsize=(10, 2.6), width_ratios=(1, 1, 1.5, 1.5))
     for ax, picture, title in zip(axes, displayed(pictures), ("average", f"{cavity} {amount:+.1f} sd"), strict=False):
         ax.imshow(picture / 2 + 0.5)
         ax.set_title(title)
@@ -320,7 +320,7 @@ def explore_anatomy() -> widgets.VBox:
         "cavity": widgets.Dropdown(options=list(ANATOMY), value="oral", description="cavity"),
         "amount": widgets.FloatSlider(3.0, min=-4.0, max=4.0, step=0.5, description="sd", continuous_update=False),
     }
-    sound = widgets.Audio(autoplay=False, loop=False)
+    sound = widgets.Audio(format="flac", autoplay=False, loop=False)
     said = utterance("HH EH0 L OW1", rng=np.random.default_rng(0))
 
     def draw(cavity: str, amount: float) -> Figure:
