@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from paper_utils import plotting
-from paper_utils.widgets import covariates as widgets
 from paper_utils.methods import covariates as cv
+from paper_utils.widgets import covariates as widgets
 
 
 @pytest.mark.parametrize(
