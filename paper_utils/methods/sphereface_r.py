@@ -30,7 +30,7 @@ from paper_utils.data import digits, photographs
 from paper_utils.data.samples import LabelledImages
 from paper_utils.experiment import Experiment
 from paper_utils.metrics import verification
-from paper_utils.nn import margins
+from paper_utils.nn import fused_softmax, margins
 from paper_utils.nn.ensemble import Ensemble
 
 HEADS = ("softmax", "normface", "cosface", "arcface", "v0", "v1", "v2")
@@ -272,6 +272,24 @@ class Head(nn.Module):
         rho = config.scale if config.normalization == "HFN" else lengths(embeddings).unsqueeze(-1)
         return rho * margins.margin_cosines(cosine, labels, psi, eta, detach=config.detach)
 
+    def _fused(self, embeddings: Float[Tensor, "batch dim"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Cross-entropy of `logits`, but made for very many classes; for one head, without leading dimensions."""
+        config = self.config
+        if config.psi == "softmax":
+            return fused_softmax.softmax_cross_entropy(embeddings, self.proxies, self.bias, labels)
+        margins.make_unit_(self.proxies)
+        margin = self.margin()
+        psi, eta = angular_functions(config.psi, margin)
+        return fused_softmax.margin_cross_entropy(
+            embeddings,
+            self.proxies,
+            labels,
+            psi=psi,
+            eta=None if eta is None else fused_softmax.RaisedCosine(float(margin)),
+            scale=config.scale if config.normalization == "HFN" else lengths(embeddings),
+            detach=config.detach,
+        )
+
     def forward(
         self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*labels"]
     ) -> Float[Tensor, "*lead"]:
@@ -281,7 +299,10 @@ class Head(nn.Module):
             margins.check_inputs(embeddings, self.proxies, labels)
         if self.training:
             self.calls += 1
-        loss = margins.cross_entropy(self.logits(embeddings, labels), labels)
+        one = embeddings.dim() == self.proxies.dim() == 2
+        loss = (
+            self._fused(embeddings, labels) if one else margins.cross_entropy(self.logits(embeddings, labels), labels)
+        )
         if config.psi == "softmax":
             return loss
         if config.loss_weight is not None:

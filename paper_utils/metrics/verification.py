@@ -1,18 +1,24 @@
 """Same or different? One-to-one verification: the ROC curve and the numbers read from it.
 
 Several definitions are in use for the same name (accuracy with an oracle threshold or over ten folds, TAR at a FAR with or without
-interpolation). They are all here, named, with the careful one as the default.
+interpolation). They are all here, named, with the careful one as the default. Tens of millions of pairs: see `sorted_scores`.
 """
 
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.spatial import ConvexHull
+
+# Pairs that are looked up together: a block and the stretch of the other list that it meets stay in a core's cache.
+BLOCK = 8192
+METHODS = ("exact", "opensphere", "insightface")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,96 @@ class Roc:
 
 
 @dataclass(frozen=True)
+class SortedScores:
+    """An ROC in the memory of its scores: those of same and of different pairs, each list rising.
+
+    `eer`, `auc`, `tar_at_far`, `operating_point` and `best_threshold_accuracy` take it in the place of a `Roc` and give the same
+    numbers; only `roc` lists all points.
+
+    Parameters
+    ----------
+    genuine, impostor
+        Scores of same pairs and of different pairs, rising; made by `sorted_scores`, which checks them.
+    """
+
+    genuine: Float[np.ndarray, " positives"]
+    impostor: Float[np.ndarray, " negatives"]
+
+    @property
+    def positives(self) -> int:
+        """Number of same pairs."""
+        return len(self.genuine)
+
+    @property
+    def negatives(self) -> int:
+        """Number of different pairs."""
+        return len(self.impostor)
+
+    def roc(self) -> Roc:
+        """All points of the curve, three numbers for each distinct score."""
+        merged = np.concatenate([self.genuine, self.impostor])
+        merged.sort(kind="stable")  # two rising runs: one merge
+        merged = merged[np.r_[True, merged[1:] != merged[:-1]]][::-1]
+        fpr, tpr = ((len(own) - np.searchsorted(own, merged)) / len(own) for own in (self.impostor, self.genuine))
+        return Roc(np.r_[np.inf, merged], np.r_[0.0, fpr], np.r_[0.0, tpr], self.positives, self.negatives)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a verification system does at one false accept rate.
+
+    Parameters
+    ----------
+    far
+        The rate asked for.
+    tar
+        True accept rate there; NaN if the data cannot tell.
+    threshold
+        Accept a pair if its score is at least this; NaN where `tar` belongs to no real threshold.
+    measured_far
+        False accept rate of that threshold.
+    method
+        Definition used, see `operating_point`.
+    note
+        What to know before quoting the number; empty if nothing.
+    """
+
+    far: float
+    tar: float
+    threshold: float
+    measured_far: float
+    method: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of one verification test, all as shares in [0, 1].
+
+    Parameters
+    ----------
+    positives, negatives
+        Number of same and of different pairs.
+    eer, auc, oracle_accuracy
+        See `eer`, `auc`, `best_threshold_accuracy`.
+    points
+        One operating point for each rate asked for.
+    """
+
+    positives: int
+    negatives: int
+    eer: float
+    auc: float
+    oracle_accuracy: float
+    points: tuple[OperatingPoint, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything that the points want to have said."""
+        return tuple(point.note for point in self.points if point.note)
+
+
+@dataclass(frozen=True)
 class FoldAccuracy:
     """Accuracy over folds, each with the threshold that was best on the other folds.
 
@@ -57,20 +153,24 @@ class FoldAccuracy:
 
 
 def _pairs(scores: ArrayLike, same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    scores, same = np.asarray(scores, dtype=float), np.asarray(same)
+    scores, same = np.asarray(scores), np.asarray(same)
+    if scores.dtype not in (np.float32, np.float64):
+        scores = scores.astype(float)
     if scores.ndim != 1 or scores.shape != same.shape:
         raise ValueError(
             f"scores and same: expected two lists of equal length, found shapes {scores.shape} and {same.shape}"
         )
     if scores.size == 0:
         raise ValueError("scores: there are no pairs; check the pair list")
-    if not np.isfinite(scores).all():
+    if not np.isfinite([scores.min(), scores.max()]).all():  # NaN wins in both; no list of flags for millions of pairs
         raise ValueError(
             f"scores: {int((~np.isfinite(scores)).sum())} of {scores.size} are NaN or infinite; was the run diverged?"
         )
-    if same.dtype != bool and not np.isin(same, (0, 1)).all():
-        raise ValueError(f"same: expected only 0/1 or False/True, found {np.unique(same)[:5]}")
-    same = same.astype(bool)
+    if same.dtype != bool:
+        flags = same.astype(bool)
+        if same.dtype.kind not in "iuf" or not np.array_equal(flags, same):
+            raise ValueError(f"same: expected only 0/1 or False/True, found {np.unique(same)[:5]}")
+        same = flags
     if same.all() or not same.any():
         raise ValueError(
             f"same: all {same.size} pairs are of one kind ({'same' if same.all() else 'different'}); verification needs both"
@@ -99,19 +199,78 @@ def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
     >>> curve.fpr.tolist(), curve.tpr.tolist()
     ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
+    return sorted_scores(scores, same).roc()
+
+
+def sorted_scores(scores: ArrayLike, same: ArrayLike) -> SortedScores:
+    """The two lists that all rates are counted from: cheap in time (two sorts) and memory (one copy) for millions of pairs.
+
+    Arguments and errors as in `roc`; scores in float32 stay in float32.
+    """
     scores, same = _pairs(scores, same)
-    order = np.argsort(-scores)
-    ordered = scores[order]
-    accepted_same = np.cumsum(same[order])
-    last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])  # of each group of equal scores
-    positives, negatives = int(accepted_same[-1]), int(len(scores) - accepted_same[-1])
-    return Roc(
-        thresholds=np.r_[np.inf, ordered[last]],
-        fpr=np.r_[0, last + 1 - accepted_same[last]] / negatives,
-        tpr=np.r_[0, accepted_same[last]] / positives,
-        positives=positives,
-        negatives=negatives,
-    )
+    genuine, impostor = scores.compress(same), scores.compress(~same)
+    genuine.sort()
+    impostor.sort()
+    return SortedScores(genuine, impostor)
+
+
+def evaluate(
+    scores: ArrayLike,
+    same: ArrayLike,
+    *,
+    fars: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    method: str = "exact",
+) -> Report:
+    """Equal error rate, area, oracle accuracy and operating points of a list of pairs; arguments and errors as in `roc` and `operating_point`.
+
+    Examples
+    --------
+    >>> report = evaluate([0.9, 0.8, 0.7, 0.1], [1, 0, 1, 0], fars=[0.5, 0.01])
+    >>> report.eer, report.auc, report.points[0].tar, report.points[0].threshold
+    (0.5, 0.75, 1.0, 0.7)
+    >>> report.notes
+    ('FAR 0.01 is finer than one of 2 different pairs; no threshold is known for it',)
+    """
+    curve = sorted_scores(scores, same)
+    points = tuple(operating_point(curve, far, method=method) for far in fars)
+    return Report(curve.positives, curve.negatives, eer(curve), auc(curve), best_threshold_accuracy(curve), points)
+
+
+def _bracket(
+    curve: Roc | SortedScores, passed: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds, FPRs and TPRs of the last point before ``passed(fpr, tpr)`` and of the first with it (or the curve's end twice)."""
+    if isinstance(curve, Roc):
+        reached = passed(curve.fpr, curve.tpr)
+        after = int(np.argmax(reached)) if reached[-1] else len(reached)
+        rows = [after - 1, min(after, len(reached) - 1)]
+        return curve.thresholds[rows], curve.fpr[rows], curve.tpr[rows]
+
+    def rates(threshold: float) -> list[float]:
+        return [(len(own) - np.searchsorted(own, threshold)) / len(own) for own in (curve.impostor, curve.genuine)]
+
+    lists = (curve.genuine, curve.impostor)
+    reached = [bisect_left(range(len(x)), True, key=lambda i, x=x: not passed(*rates(x[i]))) for x in lists]
+    above = [x[n] for x, n in zip(lists, reached, strict=True) if n < len(x)]
+    below = [x[n - 1] for x, n in zip(lists, reached, strict=True) if n > 0]
+    before = min(above) if above else np.inf
+    thresholds = [before, max(below) if below else before]
+    fpr, tpr = zip(*([0.0, 0.0] if t == np.inf else rates(t) for t in thresholds), strict=True)
+    return np.array(thresholds), np.array(fpr), np.array(tpr)
+
+
+def _positions(
+    needles: np.ndarray, hay: np.ndarray
+) -> Iterator[tuple[slice, Int[np.ndarray, " block"], Int[np.ndarray, " block"]]]:
+    """How many of `hay` lie below each of `needles`, and how many not above it, block by block; both lists rising."""
+    for start in range(0, len(needles), BLOCK):
+        block = needles[start : start + BLOCK]
+        low, high = np.searchsorted(hay, block[[0, -1]])
+        below = low + np.searchsorted(hay[low:high], block)
+        through = below.copy()
+        tied = np.flatnonzero(hay[np.minimum(below, len(hay) - 1)] == block)
+        through[tied] = np.searchsorted(hay, block[tied], side="right")
+        yield slice(start, start + len(block)), below, through
 
 
 def _crossing(fpr: np.ndarray, tpr: np.ndarray) -> float:
@@ -122,7 +281,7 @@ def _crossing(fpr: np.ndarray, tpr: np.ndarray) -> float:
     return float(fpr[after - 1] + share * (fpr[after] - fpr[after - 1]))
 
 
-def eer(curve: Roc) -> float:
+def eer(curve: Roc | SortedScores) -> float:
     """Equal error rate in [0, 1]: the false accept rate at which it equals the false reject rate, on the straight-line ROC.
 
     Examples
@@ -130,7 +289,8 @@ def eer(curve: Roc) -> float:
     >>> eer(roc([3, 2, 1, 0], [1, 1, 0, 0])), eer(roc([0, 1, 2, 3], [1, 1, 0, 0]))
     (0.0, 1.0)
     """
-    return _crossing(curve.fpr, curve.tpr)
+    _, fpr, tpr = _bracket(curve, lambda fpr, tpr: 1.0 - fpr - tpr <= 0)
+    return _crossing(fpr, tpr)
 
 
 def convex_hull_eer(curve: Roc) -> float:
@@ -146,25 +306,30 @@ def convex_hull_eer(curve: Roc) -> float:
     return _crossing(upper[:, 0], upper[:, 1])
 
 
-def auc(curve: Roc) -> float:
+def auc(curve: Roc | SortedScores) -> float:
     """Area under the ROC, trapezoid rule: the probability that a same pair scores above a different one, ties counted half."""
-    return float(np.trapezoid(curve.tpr, curve.fpr))
+    if isinstance(curve, Roc):
+        return float(np.trapezoid(curve.tpr, curve.fpr))
+    fewer, more = sorted((curve.genuine, curve.impostor), key=len)
+    won = sum(int(below.sum()) + int(through.sum()) for _, below, through in _positions(fewer, more))
+    area = won / (2 * curve.positives * curve.negatives)
+    return area if fewer is curve.genuine else 1.0 - area
 
 
-def tar_at_far(curve: Roc, far: float, *, method: str = "conservative") -> float:
-    """True accept rate (same pairs accepted) at a given false accept rate.
+def operating_point(curve: Roc | SortedScores, far: float, *, method: str = "exact") -> OperatingPoint:
+    """True accept rate (same pairs accepted) at a given false accept rate, with its threshold and what to know about it.
 
     Parameters
     ----------
     curve
-        From `roc`.
+        From `roc` or `sorted_scores`.
     far
         False accept rate in (0, 1].
     method
-        ``"conservative"``: the largest TAR of a real threshold whose FAR does not exceed `far`. NaN with a warning if `far` is
-        below one impostor pair, since no data speaks about it.
-        ``"opensphere"``: straight line between the ROC's points, also below one impostor; where the curve is vertical at exactly
-        `far`, its highest TAR.
+        ``"exact"``: the largest TAR of a real threshold whose FAR does not exceed `far`. NaN if `far` is below one different pair,
+        since no data speaks about it.
+        ``"opensphere"``: straight line between the ROC's points, also below one different pair; where the curve is vertical at
+        exactly `far`, its highest TAR (the official interpolation under SciPy 1.17).
         ``"insightface"``: the ROC corner whose FAR is nearest, above or below (the larger of two as near).
 
     Raises
@@ -174,21 +339,35 @@ def tar_at_far(curve: Roc, far: float, *, method: str = "conservative") -> float
     """
     if not 0 < far <= 1:
         raise ValueError(f"far: expected a rate in (0, 1], found {far}")
-    if method == "conservative":
-        if far * curve.negatives < 1 - 1e-9:
-            warnings.warn(
-                f"FAR {far:g} is finer than one of {curve.negatives} different pairs; no threshold is known for it, returning NaN",
-                stacklevel=2,
-            )
-            return float("nan")
-        return float(curve.tpr[np.searchsorted(curve.fpr, far * (1 + 1e-12), side="right") - 1])
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+    finer = f"FAR {far:g} is finer than one of {curve.negatives} different pairs; "
+    note = finer if far * curve.negatives < 1 - 1e-9 else ""
+    if method == "exact":
+        if note:
+            return OperatingPoint(far, np.nan, np.nan, np.nan, method, note + "no threshold is known for it")
+        thresholds, fpr, tpr = _bracket(curve, lambda fpr, _: fpr > far * (1 + 1e-12))
+        return OperatingPoint(far, float(tpr[0]), float(thresholds[0]), float(fpr[0]), method)
     if method == "opensphere":
-        return float(np.interp(far, curve.fpr, curve.tpr))
-    if method == "insightface":
-        corner = _corners(curve)
-        fpr, tpr = curve.fpr[corner][::-1], curve.tpr[corner][::-1]
-        return float(tpr[np.argmin(np.abs(fpr - far))])
-    raise ValueError(f"method: expected 'conservative', 'opensphere' or 'insightface', found {method!r}")
+        thresholds, fpr, tpr = _bracket(curve, lambda fpr, _: fpr > far)
+        exact = fpr[0] == far
+        threshold, reached = (float(thresholds[0]), far) if exact else (np.nan, np.nan)
+        note = note and note + "interpolated between no false accept and the first"
+        return OperatingPoint(far, float(np.interp(far, fpr, tpr)), threshold, reached, method, note)
+    points = curve if isinstance(curve, Roc) else curve.roc()
+    corner = _corners(points)[::-1]
+    nearest = corner[np.argmin(np.abs(points.fpr[corner] - far))]
+    note = note and note + "the nearest corner of the curve stands for it"
+    values = (float(part[nearest]) for part in (points.tpr, points.thresholds, points.fpr))
+    return OperatingPoint(far, *values, method, note)
+
+
+def tar_at_far(curve: Roc | SortedScores, far: float, *, method: str = "exact") -> float:
+    """`operating_point` as a bare number, with a warning in the place of a NaN's note."""
+    point = operating_point(curve, far, method=method)
+    if np.isnan(point.tar):
+        warnings.warn(f"{point.note}, returning NaN", stacklevel=2)
+    return point.tar
 
 
 def _corners(curve: Roc) -> np.ndarray:
@@ -200,13 +379,19 @@ def _corners(curve: Roc) -> np.ndarray:
     return np.flatnonzero(np.r_[True, bends[0] | bends[1], True])
 
 
-def best_threshold_accuracy(curve: Roc) -> float:
+def best_threshold_accuracy(curve: Roc | SortedScores) -> float:
     """Share of pairs decided rightly at the threshold that suits these very pairs best.
 
     An oracle: the threshold has seen the answers. It is OpenSphere's "ACC"; it flatters by about .1 to .3 points at 6,000 pairs and
     by up to a point at 600 against `tenfold_accuracy`.
     """
     total = curve.positives + curve.negatives
+    if isinstance(curve, SortedScores):
+        # Some same pair is the lowest accepted one, or none is accepted.
+        indices = np.arange(curve.positives)
+        blocks = _positions(curve.genuine, curve.impostor)
+        best = max(int((below - indices[block]).max()) for block, below, _ in blocks) + curve.positives
+        return max(best, curve.negatives) / total
     return float(np.max(curve.tpr * curve.positives + (1 - curve.fpr) * curve.negatives) / total)
 
 
@@ -239,7 +424,7 @@ def tenfold_accuracy(
     ValueError
         On the faults of `roc`, or if there are fewer pairs than folds, or fewer than two folds.
     """
-    distances, same = _pairs(distances, same)
+    distances, same = _pairs(np.asarray(distances, dtype=float), same)
     if not 2 <= folds <= len(distances):
         raise ValueError(f"folds: expected 2 to {len(distances)} (the number of pairs), found {folds}")
     exact = isinstance(thresholds, str) and thresholds == "exact"
@@ -280,6 +465,23 @@ def _correct(distances: np.ndarray, same: np.ndarray, thresholds: np.ndarray) ->
     return accepted_same + len(impostor) - np.searchsorted(impostor, thresholds, side="left")
 
 
+def cosine_similarities(embeddings: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n n"]:
+    """Cosine of every pair of rows.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is not finite or has no length.
+    """
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise ValueError(
+            f"embeddings: {int((~np.isfinite(norms) | (norms == 0)).sum())} of {len(norms)} rows are zero or not finite and have no direction"
+        )
+    unit = embeddings / norms
+    return unit @ unit.T
+
+
 def all_pairs(
     embeddings: Float[np.ndarray, "n dim"], identities: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " pairs"], Bool[np.ndarray, " pairs"]]:
@@ -295,14 +497,8 @@ def all_pairs(
         raise ValueError(
             f"embeddings and identities: expected (n, dim) and n >= 2 names, found {embeddings.shape} and {identities.shape}"
         )
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise ValueError(
-            f"embeddings: {int((~np.isfinite(norms) | (norms == 0)).sum())} of {len(norms)} rows are zero or not finite and have no direction"
-        )
-    unit = embeddings / norms
-    above = np.triu(np.ones((len(unit), len(unit)), dtype=bool), k=1)
-    return (unit @ unit.T)[above], (identities[:, None] == identities)[above]
+    above = np.triu(np.ones((len(embeddings), len(embeddings)), dtype=bool), k=1)
+    return cosine_similarities(embeddings)[above], (identities[:, None] == identities)[above]
 
 
 def balanced_pairs(
@@ -331,3 +527,22 @@ def angular_fisher_score(embeddings: Float[np.ndarray, "n dim"], identities: Int
     np.add.at(means, person, unit)
     means /= count[:, None]
     return float(np.square(unit - means[person]).sum() / np.square(means[person] - unit.mean(0)).sum())
+
+
+def noise_slope(ratios: Float[np.ndarray, " ratios"], values: Float[np.ndarray, "*runs ratios"]) -> np.ndarray:
+    """Least-squares change of a metric for each unit of label noise, one slope a run.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, lengths differ, or all ratios are equal.
+    """
+    ratios, values = np.asarray(ratios, dtype=float), np.asarray(values, dtype=float)
+    if values.shape[-1:] != ratios.shape or not np.isfinite(values).all():
+        raise ValueError(
+            f"values: expected finite numbers, one for each of {ratios.size} ratios, found shape {values.shape}"
+        )
+    centred = ratios - ratios.mean()
+    if not (centred != 0).any():
+        raise ValueError(f"ratios: expected at least two different noise ratios, found {np.unique(ratios)}")
+    return values @ centred / np.square(centred).sum()

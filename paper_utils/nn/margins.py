@@ -25,21 +25,15 @@ AngularFunction = Callable[[Tensor], Tensor]
 # ---------------------------------------------------------------------------------------------------------------- inputs
 
 
-def check_inputs(
+def check_shapes(
     embeddings: Float[Tensor, "*embeddings"], proxies: Float[Tensor, "*proxies"], labels: Int[Tensor, "*labels"]
 ) -> None:
-    """Raise a `ValueError` that names what is wrong with a head's inputs, before it turns into a NaN or an index error.
-
-    Parameters
-    ----------
-    embeddings, proxies, labels
-        As for `cosines` and `margin_cosines`; their shapes are what is checked here, so none is demanded.
+    """Raise a `ValueError` that names what does not fit; looks at shapes only, so nothing waits for the device.
 
     Raises
     ------
     ValueError
-        On a width that differs between embeddings and proxies, labels of another shape or out of range, fewer than two classes,
-        an empty batch, or embeddings that are not finite.
+        On a width that differs between embeddings and proxies, labels of another shape, fewer than two classes, an empty batch.
     """
     classes, width = proxies.shape[-2:]
     if classes < 2:
@@ -57,6 +51,25 @@ def check_inputs(
         )
     if labels.numel() == 0:
         raise ValueError("labels: the batch is empty; a head needs at least one sample")
+
+
+def check_inputs(
+    embeddings: Float[Tensor, "*embeddings"], proxies: Float[Tensor, "*proxies"], labels: Int[Tensor, "*labels"]
+) -> None:
+    """Raise a `ValueError` that names what is wrong with a head's inputs, before it turns into a NaN or an index error.
+
+    Parameters
+    ----------
+    embeddings, proxies, labels
+        As for `cosines` and `margin_cosines`; their shapes are what is checked here, so none is demanded.
+
+    Raises
+    ------
+    ValueError
+        As `check_shapes`, and on labels out of range or embeddings that are not finite.
+    """
+    check_shapes(embeddings, proxies, labels)
+    classes = proxies.shape[-2]
     # One transfer from the device for all three values.
     finite, low, high = torch.stack([torch.isfinite(embeddings).all().long(), labels.min(), labels.max()]).tolist()
     if low < 0 or high >= classes:

@@ -92,7 +92,7 @@ def test_oracle_accuracy_is_the_best_over_all_thresholds(pairs):
 
 @given(pair_lists, st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 @settings(max_examples=60)
-def test_conservative_rate_is_the_best_real_threshold_within_the_budget(pairs, far):
+def test_exact_rate_is_the_best_real_threshold_within_the_budget(pairs, far):
     scores, same = pairs
     if far * (~same).sum() < 1:
         return
@@ -104,7 +104,7 @@ def test_conservative_rate_is_the_best_real_threshold_within_the_budget(pairs, f
 def test_the_three_definitions_by_hand():
     # 4 different pairs, 4 same pairs; corners (0, .25), (.25, .25), (.25, .75), (.75, .75), (.75, 1), (1, 1)
     curve = ver.roc([9, 8, 7, 6, 5, 4, 3, 2], [1, 0, 1, 1, 0, 0, 1, 0])
-    assert [ver.tar_at_far(curve, 0.25, method=m) for m in ("conservative", "opensphere", "insightface")] == [0.75] * 3
+    assert [ver.tar_at_far(curve, 0.25, method=m) for m in ("exact", "opensphere", "insightface")] == [0.75] * 3
     assert ver.tar_at_far(curve, 0.7) == 0.75
     assert ver.tar_at_far(curve, 0.7, method="insightface") == 1.0  # nearest corner lies above the budget
     assert ver.tar_at_far(curve, 0.7, method="opensphere") == 0.75

@@ -58,7 +58,7 @@ def test_varied_faces_move_what_is_named_and_refuse_what_is_not():
     corner = model.handles["ch_l"]
     sd = float(model.parameter_sd[PARAMETERS.index("mouth_width")])
     assert float(wide[corner, 0] - plain[corner, 0]) == pytest.approx(0.5 * 2 * sd, abs=1e-4)
-    with pytest.raises(ValueError, match="unknown face parameters .*'moustache'.*; valid: face_width"):
+    with pytest.raises(ValueError, match=r"unknown face parameters .*'moustache'.*; valid: face_width"):
         show.varied_faces(model, [{"moustache": 1.0}])
 
 
