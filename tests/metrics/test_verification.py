@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import roc_curve
 
 from paper_utils.metrics import verification as ver
 
@@ -247,3 +248,140 @@ def test_wrong_options_are_named():
 def test_hull_of_a_curve_that_rounding_leaves_below_the_corner_is_finite():
     curve = ver.Roc(np.array([np.inf, 2.0, 1.0]), np.array([0, 0.5, 1.0]), np.array([0, 0.5, 1 - 1e-16]), 9, 9)
     assert ver.convex_hull_eer(curve) == pytest.approx(0.5, abs=1e-12)
+    inverted = ver.Roc(np.array([np.inf, 2.0, 1.0]), np.array([0, 1.0, 1.0]), np.array([0, 0, 1 - 1e-15]), 9, 9)
+    assert ver.eer(inverted) == pytest.approx(1.0, abs=1e-12)
+
+
+# ------------------------------------------------------------------------------------- sorted scores, without the curve
+
+
+def both(scores, same):
+    return ver.roc(scores, same), ver.sorted_scores(scores, same)
+
+
+def scores_with_ties(seed: int, n: int, share: float, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    same = rng.random(n) < share
+    return np.round(rng.normal(size=n) + 0.8 * same, 2).astype(dtype), same
+
+
+@given(pair_lists, st.sampled_from([0.03, 0.1, 0.25, 0.5, 0.7, 1.0]))
+@settings(max_examples=150)
+def test_sorted_scores_give_the_numbers_of_the_full_curve(pairs, far):
+    curve, lists = both(*pairs)
+    assert ver.eer(lists) == ver.eer(curve)
+    assert ver.auc(lists) == pytest.approx(ver.auc(curve), abs=1e-14)
+    assert ver.best_threshold_accuracy(lists) == pytest.approx(ver.best_threshold_accuracy(curve), abs=1e-14)
+    for method in ver.METHODS:
+        np.testing.assert_equal(
+            vars(ver.operating_point(lists, far, method=method)), vars(ver.operating_point(curve, far, method=method))
+        )
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lists_longer_than_a_block_give_the_same_numbers(share, dtype):
+    scores, same = scores_with_ties(1, 100_000, share, dtype)
+    untied = scores + np.random.default_rng(2).normal(scale=0.01, size=len(scores)).astype(dtype)
+    for values in (scores, untied):
+        curve, lists = both(values, same)
+        assert lists.genuine.dtype == lists.impostor.dtype == dtype
+        assert (lists.positives, lists.negatives) == (same.sum(), (~same).sum())
+        assert ver.eer(lists) == ver.eer(curve)
+        assert ver.auc(lists) == pytest.approx(ver.auc(curve), abs=1e-12)
+        assert ver.best_threshold_accuracy(lists) == pytest.approx(ver.best_threshold_accuracy(curve), abs=1e-14)
+        for far in (1e-4, 1e-2, 0.3):
+            if far * lists.negatives >= 1:
+                assert ver.tar_at_far(lists, far) == ver.tar_at_far(curve, far)
+
+
+@pytest.mark.parametrize("case", PAIR_CASES)
+def test_sorted_scores_match_the_official_evaluation(reference, case):
+    stored = np.load(reference / "sphereface" / "metrics" / f"pairs_{case}.npz")
+    expected = dict(zip(stored["metric_names"].tolist(), stored["metric_values"] / 100, strict=True))
+    fars = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1]
+    report = ver.evaluate(stored["scores"], stored["labels"], fars=fars, method="opensphere")
+    found = {"ACC": report.oracle_accuracy, "EER": report.eer, "AUC": report.auc}
+    found |= {f"TPR@FPR={point.far:.0e}".replace("e-0", "e-"): point.tar for point in report.points}
+    assert found == pytest.approx(expected, abs=1e-10)
+
+
+@given(pair_lists)
+@settings(max_examples=60)
+def test_full_curve_is_scikit_learns(pairs):
+    scores, same = pairs
+    curve = ver.roc(scores, same)
+    fpr, tpr, thresholds = roc_curve(same, scores, drop_intermediate=False)
+    np.testing.assert_allclose(curve.fpr, fpr, atol=1e-15)
+    np.testing.assert_allclose(curve.tpr, tpr, atol=1e-15)
+    np.testing.assert_array_equal(curve.thresholds, thresholds)
+
+
+@given(pair_lists)
+@settings(max_examples=60)
+def test_swapping_same_and_different_swaps_the_rates(pairs):
+    scores, same = pairs
+    lists, swapped = ver.sorted_scores(scores, same), ver.sorted_scores(scores, ~same)
+    assert ver.auc(swapped) == pytest.approx(1 - ver.auc(lists), abs=1e-14)
+    assert ver.eer(swapped) == pytest.approx(1 - ver.eer(lists), abs=1e-12)
+
+
+@given(pair_lists, st.sampled_from([0.25, 0.5, 1.0]))
+@settings(max_examples=60)
+def test_the_threshold_of_a_point_reaches_its_rates(pairs, far):
+    scores, same = pairs
+    point = ver.operating_point(ver.sorted_scores(scores, same), far)
+    if point.note:
+        return
+    accepted = scores >= point.threshold
+    assert accepted[same].mean() == pytest.approx(point.tar)
+    assert accepted[~same].mean() == pytest.approx(point.measured_far)
+    assert point.measured_far <= far + 1e-12
+
+
+@given(pair_lists)
+@settings(max_examples=60)
+def test_reports_depend_on_order_only(pairs):
+    scores, same = pairs
+    plain, stretched = (ver.evaluate(s, same, fars=[0.1, 0.5]) for s in (scores, np.exp(3 * scores) - 7))
+    assert (plain.eer, plain.auc, plain.oracle_accuracy) == (stretched.eer, stretched.auc, stretched.oracle_accuracy)
+    np.testing.assert_equal([p.tar for p in plain.points], [p.tar for p in stretched.points])
+
+
+def test_notes_tell_which_rates_are_finer_than_the_data():
+    scores, same = scores_with_ties(3, 400, 0.5)
+    for method, words in (("exact", "no threshold"), ("opensphere", "interpolated"), ("insightface", "nearest corner")):
+        report = ver.evaluate(scores, same, fars=[1e-5, 0.1], method=method)
+        assert len(report.notes) == 1
+        assert f"finer than one of {report.negatives} different pairs" in report.notes[0]
+        assert words in report.notes[0]
+        assert np.isnan(report.points[0].tar) == (method == "exact")
+
+
+def test_scores_are_not_changed_by_sorting_them():
+    scores, same = scores_with_ties(4, 1000, 0.3)
+    kept = scores.copy()
+    ver.evaluate(scores, same)
+    np.testing.assert_array_equal(scores, kept)
+
+
+def test_integer_and_half_precision_scores_are_accepted():
+    for dtype in (np.int64, np.float16):
+        assert ver.sorted_scores(np.array([3, 2, 1], dtype=dtype), [1, 0, 1]).genuine.dtype == np.float64
+
+
+def test_noise_slope_of_a_line_is_its_slope():
+    ratios = np.array([0.0, 0.3, 0.6])
+    runs = np.stack([1 + 2 * ratios, 5 - ratios, [0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(ver.noise_slope(ratios, runs), [2, -1, 0], atol=1e-12)
+    assert ver.noise_slope(ratios, runs[0]) == pytest.approx(2)
+    with pytest.raises(ValueError, match="at least two different noise ratios"):
+        ver.noise_slope(np.array([0.3, 0.3]), np.zeros(2))
+    with pytest.raises(ValueError, match="one for each of 3 ratios"):
+        ver.noise_slope(ratios, np.array([1.0, np.nan, 2.0]))
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], ["a", "b"], [-1, 1], [np.nan, 1.0]])
+def test_labels_that_are_not_flags_are_named(labels):
+    with pytest.raises(ValueError, match="only 0/1"):
+        ver.evaluate([0.1, 0.2], np.array(labels))
