@@ -47,7 +47,7 @@ def test_two_processes_fill_the_cache_like_one(tmp_path):
     ("arguments", "message"),
     [
         (("42",), "unknown paper '42'; valid: 00, 01"),
-        (("01",), "paper 01 has nothing to train here; papers that have: 06"),
+        (("01",), "paper 01 has nothing to train here; papers that have: 05, 06"),
         (("06", "--data", "mnist"), "unknown data 'mnist' for paper 06; valid: digits"),
         (("06", "--precision", "8"), "unknown precision '8'; valid: 32-true, bf16-mixed"),
         (("06", "--profile", "smoke", "--only", "nothing"), "unknown model nothing; valid: softmax"),

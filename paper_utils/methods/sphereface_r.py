@@ -1,7 +1,7 @@
 r"""SphereFace-R (paper 06): one loss for all hyperspherical heads, and what keeps multiplicative margins trainable.
 
 Top to bottom: the unified loss with its target function :math:`\psi` and non-target function :math:`\eta`; their slopes and the
-decision boundary; the head with feature normalisation, growing margin and gradient detachment; a small network; its training.
+decision boundary; the head with feature normalisation, growing margin and gradient detachment; the notebook's trainings.
 Weiyang Liu, Yandong Wen, Bhiksha Raj, Rita Singh, Adrian Weller, "SphereFace Revived: Unifying Hyperspherical Face Recognition",
 arXiv:2109.05565 (IEEE TPAMI 45(2), 2023). Conventions follow the authors' OpenSphere code where the text leaves them open.
 """
@@ -13,25 +13,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import lightning_fabric
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import optimize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils import training
 from paper_utils.data import digits, photographs
 from paper_utils.data.samples import LabelledImages
 from paper_utils.experiment import Experiment
-from paper_utils.metrics import verification
 from paper_utils.nn import fused_softmax, margins
-from paper_utils.nn.ensemble import Ensemble
+from paper_utils.open_set import Job, TrainConfig, random_splits
 
 HEADS = ("softmax", "normface", "cosface", "arcface", "v0", "v1", "v2")
 MULTIPLICATIVE = ("v0", "v1", "v2")
@@ -94,6 +89,10 @@ class HeadConfig:
             )
         for margin in self.margin if isinstance(self.margin, tuple) else (self.margin,):
             margins.check_margin(self.psi, margin)
+
+    def build(self, dim: int, classes: int, seeds: Sequence[int]) -> Head:
+        """One independent head a seed, as `paper_utils.open_set` trains them."""
+        return Head(dim, classes, self, seed=seeds, strict=False)
 
 
 # Heads of the published training runs (OpenSphere). Batch 512, SGD .1 with momentum .9, weight decay 5e-4 in all of them.
@@ -313,6 +312,12 @@ class Head(nn.Module):
             loss = loss + config.energy_weight * margins.hyperspherical_energy(self.proxies, labels)
         return loss
 
+    def diagnose(
+        self, embeddings: Float[Tensor, "*lead batch dim"], labels: Int[Tensor, "*lead batch"]
+    ) -> dict[str, Float[Tensor, "*lead"]]:
+        """See `diagnose`."""
+        return diagnose(self, embeddings, labels)
+
 
 def lengths(embeddings: Float[Tensor, "*lead batch dim"]) -> Float[Tensor, "*lead batch"]:
     """Euclidean length of each embedding, in float32 or better."""
@@ -389,376 +394,7 @@ def distance_from_normface(psi: str, excess: float, *, seed: int) -> tuple[float
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- 4. the network
-
-
-class Network(nn.Module):
-    """Pixels to embedding: linear layers with layer normalisation and ReLU, then one linear layer with nothing after it.
-
-    The paper's networks are SFNet-20/64 and IResNet-100 for 112 x 112 faces. This one is their stand-in for 8 x 8 images: like SFNet-20
-    it has no batch normalisation, so samples do not see each other and one process equals several.
-
-    Parameters
-    ----------
-    pixels, hidden, dim
-        Number of input values, widths of the hidden layers, width of the embedding.
-    seed
-        Seed of the first weights.
-    """
-
-    def __init__(self, pixels: int, hidden: Sequence[int], dim: int, *, seed: int):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        widths = (pixels, *hidden)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.LayerNorm(b) for b in hidden)
-        self.embed = nn.Linear(widths[-1], dim)
-        for layer in (*self.hidden, self.embed):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch dim"]:
-        """Embeddings, not normalised."""
-        for layer, norm in zip(self.hidden, self.norms, strict=True):
-            x = functional.relu(norm(layer(x)))
-        return self.embed(x)
-
-
-# --------------------------------------------------------------------------------------------------------- 5. the training
-
-
-@dataclass(frozen=True)
-class Split:
-    """One open-set run: learn from some identities, be tested on others, with an own seed.
-
-    Parameters
-    ----------
-    train, test
-        Disjoint sets of identities.
-    seed
-        Seed of first weights, first proxies and batch order.
-    """
-
-    train: tuple[int, ...]
-    test: tuple[int, ...]
-    seed: int
-
-    def __post_init__(self) -> None:
-        both = sorted(set(self.train) & set(self.test))
-        if both:
-            raise ValueError(
-                f"split: identities {both} are in train and in test; an open-set test needs unseen identities"
-            )
-        if len(self.train) < 2 or len(self.test) < 2:
-            raise ValueError(
-                f"split: needs at least 2 identities on each side, found {len(self.train)} and {len(self.test)}"
-            )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the small network is trained; numbers of the published runs where the scale allows.
-
-    Parameters
-    ----------
-    hidden, dim
-        Widths of the network.
-    steps, batch_size
-        Length of a run; the published ones take 70,000 steps of 512.
-    learning_rate, momentum, weight_decay
-        Of plain SGD, on network and proxies alike.
-    decay_at, decay
-        The learning rate is multiplied by `decay` at these fractions of the run.
-    diagnose_every
-        Record `diagnose` every so many steps (0: never).
-    """
-
-    hidden: tuple[int, ...] = (64, 64)
-    dim: int = 16
-    steps: int = 200
-    batch_size: int = 64
-    learning_rate: float = 0.1  # published
-    momentum: float = 0.9  # published
-    weight_decay: float = 5e-4  # published
-    decay_at: tuple[float, ...] = (4 / 7, 6 / 7)  # published: 40,000 and 60,000 of 70,000
-    decay: float = 0.1  # published
-    diagnose_every: int = 0
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Several runs of one configuration.
-
-    Parameters
-    ----------
-    network, head
-        Member i belongs to ``splits[i]``.
-    splits
-        One a member.
-    history
-        ``loss`` and what `diagnose` gives, each ``(steps, members)``.
-    """
-
-    network: Ensemble
-    head: Head
-    splits: tuple[Split, ...]
-    history: dict[str, Float[np.ndarray, "steps members"]]
-
-    def member(self, index: int) -> Network:
-        """The network of one member by itself, in evaluation mode."""
-        state = self.network.member_state(index)
-        widths = [value.shape[0] for name, value in state.items() if name.startswith("hidden") and "weight" in name]
-        pixels = next(iter(state.values())).shape[1]
-        alone = Network(pixels, widths, state["embed.weight"].shape[0], seed=0)
-        alone.load_state_dict(state)
-        return alone.eval()
-
-    @torch.no_grad()
-    def embed(self, images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "members n dim"]:
-        """Embeddings of the same images by every member."""
-        self.network.eval()
-        return self.network(images.flatten(1).to(self.head.proxies.device), shared=True).cpu()
-
-
-def random_splits(
-    identities: Int[Tensor, " n"],
-    train_identities: int,
-    test_identities: int,
-    *,
-    rng: np.random.Generator,
-    seeds: Sequence[int],
-) -> tuple[Split, ...]:
-    """Random choices of identities to learn and of other identities to be tested on, one a seed.
-
-    Raises
-    ------
-    ValueError
-        If there are too few identities.
-    """
-    names = identities.unique().numpy()
-    wanted = train_identities + test_identities
-    if wanted > len(names):
-        raise ValueError(
-            f"identities: {train_identities} to learn and {test_identities} to test need {wanted}, found {len(names)}"
-        )
-    orders = [rng.permutation(names)[:wanted].tolist() for _ in seeds]
-    return tuple(
-        Split(tuple(sorted(order[:train_identities])), tuple(sorted(order[train_identities:])), seed)
-        for order, seed in zip(orders, seeds, strict=True)
-    )
-
-
-def _member_rows(data: LabelledImages, splits: Sequence[Split]) -> tuple[list[Tensor], Tensor]:
-    """For each member: rows of its training images, and the class number of every image (-1: not among its classes)."""
-    names, place = data.identities.unique(return_inverse=True)
-    rows, classes = [], torch.full((len(splits), len(data)), -1)
-    for member, split in enumerate(splits):
-        learned = torch.tensor(split.train)
-        missing = learned[~torch.isin(learned, names)].tolist()
-        if missing:
-            raise ValueError(f"{data.name}: no images of the training identities {missing}")
-        number = torch.full((len(names),), -1)
-        number[torch.searchsorted(names, learned)] = torch.arange(len(learned))
-        classes[member] = number[place]
-        rows.append(torch.nonzero(classes[member] >= 0).squeeze(1))
-    return rows, classes
-
-
-def build(pixels: int, splits: Sequence[Split], head: HeadConfig, train: TrainConfig) -> tuple[Ensemble, Head]:
-    """Networks and heads of all members as they are before training."""
-    sizes = {len(split.train) for split in splits}
-    if len(sizes) != 1:
-        raise ValueError(f"splits: all members must have as many training identities, found {sorted(sizes)}")
-    network = Ensemble([Network(pixels, train.hidden, train.dim, seed=split.seed) for split in splits])
-    seeds = [split.seed + 1 for split in splits]  # not the network's own numbers
-    return network, Head(train.dim, sizes.pop(), head, seed=seeds, strict=False)
-
-
-def fit(
-    fabric: lightning_fabric.Fabric,
-    data: LabelledImages,
-    splits: Sequence[Split],
-    head: HeadConfig,
-    train: TrainConfig,
-    *,
-    checkpoint: Path | None = None,
-) -> Trained:
-    """Train one member a split, all in one loop.
-
-    The members' losses are added and the optimiser works element by element, so every member goes the way it would go alone. A member
-    that diverges becomes NaN and leaves the others untouched.
-
-    Parameters
-    ----------
-    fabric
-        From `training.launch`.
-    data
-        Images of all identities.
-    splits
-        Which identities each member learns, and its seed.
-    head, train
-        What to train and how.
-    checkpoint
-        File to resume from and save to.
-    """
-    network, classifier = build(data.images[0].numel(), splits, head, train)
-    optimizer = torch.optim.SGD(
-        [*network.parameters(), *classifier.parameters()],
-        lr=train.learning_rate,
-        momentum=train.momentum,
-        weight_decay=train.weight_decay,
-    )
-    milestones = [round(fraction * train.steps) for fraction in train.decay_at]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=train.decay)
-    run = training.Run(
-        fabric,
-        {"network": network, "head": classifier},
-        optimizer,
-        steps=train.steps,
-        schedule=schedule,
-        checkpoint=checkpoint,
-        allow_divergence=True,
-    )
-    images = data.images.flatten(1).to(fabric.device)
-    rows, classes = _member_rows(data, splits)
-    member = torch.arange(len(splits)).unsqueeze(1)
-    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-    for step in run:
-        picked = torch.stack(
-            [
-                own[training.batch_indices(len(own), train.batch_size, step, seed=split.seed, **share)]
-                for own, split in zip(rows, splits, strict=True)
-            ]
-        )
-        labels = classes[member, picked].to(fabric.device)
-        embeddings = run.modules["network"](images[picked.to(fabric.device)])
-        losses = run.modules["head"](embeddings, labels)
-        extra = {}
-        if train.diagnose_every and step % train.diagnose_every == 0:
-            extra = diagnose(classifier, embeddings, labels)
-        run.update(losses.sum(), losses=losses, **extra)
-    history = run.history
-    history["loss"] = history.pop("losses")  # one column a member instead of their sum
-    return Trained(network, classifier, tuple(splits), history)
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a finished training depends on: `fit` of a job gives the same result wherever it is called.
-
-    Parameters
-    ----------
-    head, train
-        What to train and how.
-    data
-        Images of all identities.
-    splits
-        Which identities each member learns, and its seed.
-    """
-
-    head: HeadConfig
-    data: LabelledImages
-    splits: tuple[Split, ...]
-    train: TrainConfig
-
-    def run(self, fabric: lightning_fabric.Fabric) -> Trained:
-        """The trained members: from the cache if the same code, data, splits and configuration were trained before."""
-
-        def anew(checkpoint: Path) -> dict[str, Any]:
-            done = fit(fabric, self.data, self.splits, self.head, self.train, checkpoint=checkpoint)
-            history = {name: torch.from_numpy(values) for name, values in done.history.items()}
-            return {"network": done.network.state_dict(), "head": done.head.state_dict(), "history": history}
-
-        key = {
-            "data": self.data.fingerprint,
-            "splits": [dataclasses.asdict(split) for split in self.splits],
-            "head": dataclasses.asdict(self.head),
-            "train": dataclasses.asdict(self.train),
-        }
-        state = training.cached("sphereface_r", key, anew, code=[Path(__file__)], fabric=fabric)
-        trained = self.untrained()
-        trained.network.load_state_dict(state["network"])
-        trained.head.load_state_dict(state["head"])
-        trained.history.update({name: values.cpu().numpy() for name, values in state["history"].items()})
-        return trained
-
-    def untrained(self) -> Trained:
-        """The members as they are before the first step."""
-        network, head = build(self.data.images[0].numel(), self.splits, self.head, self.train)
-        return Trained(network, head, self.splits, {})
-
-
-# ---------------------------------------------------------------------------------------------------------- 6. the test
-
-
-@torch.no_grad()
-def unseen_embeddings(
-    trained: Trained, data: LabelledImages, member: int, *, per_identity: int | None = None
-) -> tuple[Float[np.ndarray, "n dim"], Int[np.ndarray, " n"]]:
-    """Embeddings and image numbers of one member's unseen identities.
-
-    Parameters
-    ----------
-    trained
-        From `fit`.
-    data
-        The images it was made from.
-    member
-        Which run.
-    per_identity
-        Use at most so many images of each identity, the first ones.
-
-    Returns
-    -------
-    tuple
-        Embeddings, and the number of each image in `data`; the images of one identity follow each other.
-    """
-    rows = torch.nonzero(torch.isin(data.identities, torch.tensor(trained.splits[member].test))).squeeze(1)
-    rows = rows[torch.argsort(data.identities[rows], stable=True)]
-    if per_identity is not None:
-        _, counts = data.identities[rows].unique_consecutive(return_counts=True)
-        first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-        rows = rows[torch.arange(len(rows)) - first < per_identity]
-    return trained.member(member)(data.images[rows].flatten(1)).double().numpy(), rows.numpy()
-
-
-def open_set_roc(
-    trained: Trained, data: LabelledImages, *, per_identity: int | None = None
-) -> list[verification.Roc | None]:
-    """ROC of every member over all pairs of images of its unseen identities; None for a member whose embeddings are not finite."""
-    curves: list[verification.Roc | None] = []
-    for member in range(len(trained.splits)):
-        embeddings, rows = unseen_embeddings(trained, data, member, per_identity=per_identity)
-        if np.isfinite(embeddings).all():
-            curves.append(verification.roc(*verification.all_pairs(embeddings, data.identities[rows].numpy())))
-        else:
-            curves.append(None)
-    return curves
-
-
-@torch.no_grad()
-def plain_loss(trained: Trained, data: LabelledImages, scale: float) -> Float[np.ndarray, " members"]:
-    """Cross-entropy of the finished runs on their training images without any margin, so that heads can be compared."""
-    rows, classes = _member_rows(data, trained.splits)
-    losses = []
-    for member, own in enumerate(rows):
-        proxies = functional.normalize(trained.head.proxies.detach()[member].cpu(), dim=-1)
-        cosine = margins.cosines(trained.member(member)(data.images[own].flatten(1)), proxies)
-        losses.append(float(functional.cross_entropy(scale * cosine, classes[member, own])))
-    return np.array(losses)
-
-
-def failed_runs(
-    trained: Trained, data: LabelledImages, curves: Sequence[verification.Roc | None], *, scale: float
-) -> Bool[np.ndarray, " members"]:
-    """Which runs failed: not finite, or a plain training loss above 90 % of guessing's log K, or an open-set EER above 40 %."""
-    guessing = math.log(trained.head.proxies.shape[-2])
-    loss = plain_loss(trained, data, scale)
-    broken = np.array([curve is None or verification.eer(curve) > 0.4 for curve in curves])
-    return broken | ~(loss <= 0.9 * guessing)
-
-
-# --------------------------------------------------------------------------------------------------------- 7. the study
+# --------------------------------------------------------------------------------------------------------- 4. the study
 
 
 @dataclass(frozen=True)

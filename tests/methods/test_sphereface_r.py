@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper_utils import experiment, training
+from paper_utils import experiment, open_set, training
 from paper_utils.data.samples import LabelledImages
 from paper_utils.methods import sphereface_r as sfr
 
 NO_MARGIN = {"normface": 0.0, "cosface": 0.0, "arcface": 0.0, "v0": 1.0, "v1": 1.0, "v2": 1.0}
-TINY = sfr.TrainConfig(hidden=(12,), dim=6, steps=14, batch_size=8, diagnose_every=1)
+TINY = open_set.TrainConfig(hidden=(12,), dim=6, steps=14, batch_size=8, diagnose_every=1)
 
 
 def relative_error(found: torch.Tensor, expected: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def toy_images(people: int = 6, each: int = 9) -> LabelledImages:
     return LabelledImages(images, torch.arange(people).repeat_interleave(each) * 10, "toy")
 
 
-SPLITS = (sfr.Split((0, 10, 20), (30, 40, 50), 5), sfr.Split((10, 30, 50), (0, 20, 40), 6))
+SPLITS = (open_set.Split((0, 10, 20), (30, 40, 50), 5), open_set.Split((10, 30, 50), (0, 20, 40), 6))
 
 
 # ------------------------------------------------------------------------------------------------ reference arrays
@@ -271,11 +271,11 @@ def test_published_heads_are_the_ones_in_the_official_configurations():
 def test_members_trained_together_equal_members_trained_alone(psi):
     data, config = toy_images(), sfr.HeadConfig(psi, 1.4, scale=8.0, loss_weight=None)
     fabric = training.launch("cpu")
-    together = sfr.fit(
+    together = open_set.fit(
         fabric, data, SPLITS, config, TINY if psi == "v1" else dataclasses.replace(TINY, diagnose_every=0)
     )
     for index, split in enumerate(SPLITS):
-        alone = sfr.fit(fabric, data, [split], config, dataclasses.replace(TINY, diagnose_every=0))
+        alone = open_set.fit(fabric, data, [split], config, dataclasses.replace(TINY, diagnose_every=0))
         torch.testing.assert_close(
             together.embed(data.images)[index], alone.embed(data.images)[0], rtol=1e-5, atol=1e-5
         )
@@ -295,7 +295,7 @@ def test_every_member_has_its_own_batch_order(monkeypatch):
 
     monkeypatch.setattr(training, "batch_indices", spy)
     config = sfr.HeadConfig("normface", 0.0, scale=8.0)
-    sfr.fit(training.launch("cpu"), toy_images(), SPLITS, config, dataclasses.replace(TINY, steps=2))
+    open_set.fit(training.launch("cpu"), toy_images(), SPLITS, config, dataclasses.replace(TINY, steps=2))
     assert asked == {5, 6}
 
 
@@ -303,9 +303,9 @@ def test_members_may_have_their_own_margins():
     data, fabric = toy_images(), training.launch("cpu")
     short = dataclasses.replace(TINY, diagnose_every=0)
     both = sfr.HeadConfig("v2", (1.0, 1.8), scale=8.0, detach=False, loss_weight=None)
-    together = sfr.fit(fabric, data, (SPLITS[0], SPLITS[0]), both, short)
+    together = open_set.fit(fabric, data, (SPLITS[0], SPLITS[0]), both, short)
     for index, margin in enumerate((1.0, 1.8)):
-        alone = sfr.fit(fabric, data, SPLITS[:1], dataclasses.replace(both, margin=margin), short)
+        alone = open_set.fit(fabric, data, SPLITS[:1], dataclasses.replace(both, margin=margin), short)
         torch.testing.assert_close(
             together.embed(data.images)[index], alone.embed(data.images)[0], rtol=1e-5, atol=1e-5
         )
@@ -316,11 +316,11 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path):
     data = toy_images()
     config = sfr.HeadConfig("v1", normalization="NFN", growth_steps=(0, 6), growth=0.2, loss_weight=1.0)
     fabric = training.launch("cpu")
-    whole = sfr.fit(fabric, data, SPLITS, config, TINY)
+    whole = open_set.fit(fabric, data, SPLITS, config, TINY)
     path = tmp_path / "run.pt"
     half = dataclasses.replace(TINY, decay_at=(8 / 5, 12 / 5), steps=5)  # the same milestones, cut after 5 steps
-    sfr.fit(fabric, data, SPLITS, config, half, checkpoint=path)
-    resumed = sfr.fit(fabric, data, SPLITS, config, TINY, checkpoint=path)
+    open_set.fit(fabric, data, SPLITS, config, half, checkpoint=path)
+    resumed = open_set.fit(fabric, data, SPLITS, config, TINY, checkpoint=path)
     assert torch.equal(resumed.head.proxies, whole.head.proxies)
     assert torch.equal(resumed.embed(data.images), whole.embed(data.images))
     assert int(resumed.head.calls) == TINY.steps
@@ -328,7 +328,7 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path):
 
 
 def test_training_is_cached_and_gives_the_same_back():
-    job = sfr.Job(sfr.HeadConfig("v2", 1.4, scale=8.0, loss_weight=None), toy_images(), SPLITS, TINY)
+    job = open_set.Job(sfr.HeadConfig("v2", 1.4, scale=8.0, loss_weight=None), toy_images(), SPLITS, TINY)
     fabric = training.launch("cpu")
     first, second = job.run(fabric), job.run(fabric)
     assert torch.equal(first.embed(job.data.images), second.embed(job.data.images))
@@ -360,8 +360,8 @@ def test_a_diverged_member_leaves_its_neighbour_alone():
     config = sfr.HeadConfig("v0", 4.0, scale=8.0, detach=False, loss_weight=None)
     wild = dataclasses.replace(TINY, diagnose_every=0)
     fabric = training.launch("cpu")
-    network, head = sfr.build(16, SPLITS, config, wild)
-    clean = sfr.fit(fabric, data, SPLITS, config, wild)
+    network, head = open_set.build(16, SPLITS, config, wild)
+    clean = open_set.fit(fabric, data, SPLITS, config, wild)
     with torch.no_grad():
         network.embed__weight[0] = math.nan
     broken = head(network(data.images.flatten(1), shared=True), torch.zeros(2, len(data), dtype=torch.long))
@@ -391,7 +391,7 @@ def test_diagnosis_is_bounded_with_detachment_and_equals_the_gradient_of_the_los
 
 def test_splits_are_disjoint_and_seeded():
     identities = toy_images().identities
-    splits = [sfr.random_splits(identities, 3, 2, rng=np.random.default_rng(1), seeds=range(4)) for _ in range(2)]
+    splits = [open_set.random_splits(identities, 3, 2, rng=np.random.default_rng(1), seeds=range(4)) for _ in range(2)]
     assert splits[0] == splits[1]
     for split in splits[0]:
         assert len(set(split.train) | set(split.test)) == 5
@@ -401,29 +401,29 @@ def test_splits_are_disjoint_and_seeded():
 
 def test_members_are_tested_on_their_own_unseen_identities():
     data = toy_images()
-    trained = sfr.fit(training.launch("cpu"), data, SPLITS, sfr.HeadConfig("normface", 0.0, scale=8.0), TINY)
-    curves = sfr.open_set_roc(trained, data, per_identity=4)
+    trained = open_set.fit(training.launch("cpu"), data, SPLITS, sfr.HeadConfig("normface", 0.0, scale=8.0), TINY)
+    curves = open_set.open_set_roc(trained, data, per_identity=4)
     for index, (split, curve) in enumerate(zip(SPLITS, curves, strict=True)):
         keep = np.isin(data.identities.numpy(), split.test) & (np.arange(len(data)) % 9 < 4)
         embeddings = trained.embed(data.images)[index].double().numpy()[keep]
         same = data.identities.numpy()[keep]
-        expected = sfr.verification.roc(*sfr.verification.all_pairs(embeddings, same))
-        assert sfr.verification.auc(curve) == pytest.approx(sfr.verification.auc(expected), abs=1e-6)
+        expected = open_set.verification.roc(*open_set.verification.all_pairs(embeddings, same))
+        assert open_set.verification.auc(curve) == pytest.approx(open_set.verification.auc(expected), abs=1e-6)
         assert (curve.positives, curve.negatives) == (18, 48)
 
 
 def test_runs_that_learned_nothing_or_broke_are_counted_as_failed():
     data = toy_images()
     config = sfr.HeadConfig("normface", 0.0, scale=8.0, loss_weight=None)
-    trained = sfr.fit(training.launch("cpu"), data, SPLITS, config, dataclasses.replace(TINY, steps=60))
-    curves = sfr.open_set_roc(trained, data)
-    assert sfr.failed_runs(trained, data, curves, scale=8.0).tolist() == [False, False]
+    trained = open_set.fit(training.launch("cpu"), data, SPLITS, config, dataclasses.replace(TINY, steps=60))
+    curves = open_set.open_set_roc(trained, data)
+    assert open_set.failed_runs(trained, data, curves, scale=8.0).tolist() == [False, False]
     with torch.no_grad():
         trained.network.embed__weight[0] = math.nan
         trained.head.proxies[1] = 1.0  # all classes in one place: guessing
-    curves = sfr.open_set_roc(trained, data)
+    curves = open_set.open_set_roc(trained, data)
     assert curves[0] is None
-    assert sfr.failed_runs(trained, data, curves, scale=8.0).tolist() == [True, True]
+    assert open_set.failed_runs(trained, data, curves, scale=8.0).tolist() == [True, True]
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -462,12 +462,12 @@ def test_wrong_batches_are_named():
 def test_wrong_splits_are_named():
     data = toy_images()
     with pytest.raises(ValueError, match=r"identities \[10\] are in train and in test"):
-        sfr.Split((0, 10), (10, 20), 1)
+        open_set.Split((0, 10), (10, 20), 1)
     with pytest.raises(ValueError, match="at least 2 identities on each side"):
-        sfr.Split((0, 10), (20,), 1)
+        open_set.Split((0, 10), (20,), 1)
     with pytest.raises(ValueError, match="5 to learn and 2 to test need 7, found 6"):
-        sfr.random_splits(data.identities, 5, 2, rng=np.random.default_rng(0), seeds=[1, 2])
+        open_set.random_splits(data.identities, 5, 2, rng=np.random.default_rng(0), seeds=[1, 2])
     with pytest.raises(ValueError, match=r"no images of the training identities \[99\]"):
-        sfr.fit(training.launch("cpu"), data, [sfr.Split((0, 99), (10, 20), 1)], sfr.HeadConfig(), TINY)
+        open_set.fit(training.launch("cpu"), data, [open_set.Split((0, 99), (10, 20), 1)], sfr.HeadConfig(), TINY)
     with pytest.raises(ValueError, match="as many training identities"):
-        sfr.build(16, [SPLITS[0], sfr.Split((0, 10), (20, 30), 1)], sfr.HeadConfig(), TINY)
+        open_set.build(16, [SPLITS[0], open_set.Split((0, 10), (20, 30), 1)], sfr.HeadConfig(), TINY)
