@@ -301,8 +301,8 @@ def binary_loss(
     if rule.kind == "speech-A":  # its negatives need the sine of every angle
         return plain_loss(embeddings, proxies, bias, labels, rule)
     with torch.autocast(embeddings.device.type, enabled=False):
-        unit = functional.normalize(margins._full_precision(embeddings), dim=-1)
-        proxies = margins._full_precision(proxies)
+        unit = functional.normalize(margins.full_precision(embeddings), dim=-1)
+        proxies = margins.full_precision(proxies)
         if chunk is None:
             room = _CHUNK_ENTRIES["cpu" if unit.device.type == "cpu" else "accelerator"]
             chunk = max(64, room // max(1, labels.numel()))

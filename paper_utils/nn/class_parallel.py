@@ -59,12 +59,12 @@ def check_agreement(
         If the ranks differ in batch size, width, number of classes, precision or in whether the features need a gradient; if a shard has
         the wrong number of rows, labels are out of range or do not fit the embeddings, or embeddings are not finite.
     """
-    dtype = margins._full_precision(embeddings).dtype
+    dtype = margins.full_precision(embeddings).dtype
     fits = (
         embeddings.ndim == 2
         and labels.shape == embeddings.shape[:1]
         and embeddings.shape[1] == proxies.shape[1]
-        and dtype == margins._full_precision(proxies).dtype
+        and dtype == margins.full_precision(proxies).dtype
     )
     outside = ((labels < lowest) | (labels >= classes)).sum() if fits else torch.full_like(labels.sum(), -1)
     infinite = (~torch.isfinite(embeddings)).sum()
@@ -453,7 +453,7 @@ class ClassParallel(nn.Module):
             lowest = -1 if isinstance(self.family, BinaryFamily) else 0
             check_agreement(embeddings, labels, self.proxies, self.classes, self.ranks, lowest=lowest)
         with torch.autocast(embeddings.device.type, enabled=False):
-            features = margins._full_precision(embeddings)
+            features = margins.full_precision(embeddings)
             if self.ranks.size > 1:
                 factor = self.ranks.size if self.averaged else 1
                 features = _GatherFeatures.apply(features, self.ranks, factor)
@@ -466,7 +466,7 @@ class ClassParallel(nn.Module):
                 kept, target = sample_shard(target, len(self.shard), self.rate, generator)
                 proxies = proxies[kept]
             if self.inside:
-                proxies = functional.normalize(margins._full_precision(proxies), dim=-1)
+                proxies = functional.normalize(margins.full_precision(proxies), dim=-1)
             return self.family.loss(features, proxies, target, self.bias, self.ranks)
 
     @torch.no_grad()
@@ -567,8 +567,8 @@ def simulate_shards(
     """
     binary = isinstance(family, BinaryFamily)
     (binary_margins if binary else margins).check_inputs(embeddings, proxies, labels)
-    alone, unit = Ranks(alone=True), functional.normalize(margins._full_precision(proxies.detach()), dim=-1)
-    features = margins._full_precision(embeddings.detach())
+    alone, unit = Ranks(alone=True), functional.normalize(margins.full_precision(proxies.detach()), dim=-1)
+    features = margins.full_precision(embeddings.detach())
     bias = unit.new_tensor(family.bias) if binary else None
 
     def one(own: range) -> tuple[Tensor, Tensor, Tensor]:

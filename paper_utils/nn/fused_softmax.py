@@ -381,9 +381,9 @@ def margin_cross_entropy(
     margins.check_shapes(embeddings, proxies, labels)
     rule = _Rule(psi, eta, detach, _block_width(embeddings, len(proxies), block))
     with torch.autocast(embeddings.device.type, enabled=False):
-        unit = functional.normalize(margins._full_precision(embeddings), dim=-1)
-        rho = margins._full_precision(scale) if isinstance(scale, Tensor) else unit.new_full((len(unit),), scale)
-        return _mean_loss(unit, margins._full_precision(proxies), None, rho, labels, rule, floor)
+        unit = functional.normalize(margins.full_precision(embeddings), dim=-1)
+        rho = margins.full_precision(scale) if isinstance(scale, Tensor) else unit.new_full((len(unit),), scale)
+        return _mean_loss(unit, margins.full_precision(proxies), None, rho, labels, rule, floor)
 
 
 def softmax_cross_entropy(
@@ -403,5 +403,5 @@ def softmax_cross_entropy(
     margins.check_shapes(embeddings, weights, labels)
     rule = _Rule(None, None, True, _block_width(embeddings, len(weights), block))
     with torch.autocast(embeddings.device.type, enabled=False):
-        features, weights, bias = (margins._full_precision(tensor) for tensor in (embeddings, weights, bias))
+        features, weights, bias = (margins.full_precision(tensor) for tensor in (embeddings, weights, bias))
         return _mean_loss(features, weights, bias, features.new_ones(len(features)), labels, rule, floor)

@@ -108,7 +108,7 @@ def check_margin(name: str, margin: float) -> None:
 # --------------------------------------------------------------------------------------------------------------- cosines
 
 
-def _full_precision(tensor: Tensor) -> Tensor:
+def full_precision(tensor: Tensor) -> Tensor:
     """Half precision becomes float32; float32 and float64 stay."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -143,8 +143,8 @@ def cosines(
         In float32 or float64 even under autocast: near the poles half precision would lose the angle.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
-        unit = functional.normalize(_full_precision(embeddings), dim=-1)
-        return unit @ _full_precision(proxies).mT
+        unit = functional.normalize(full_precision(embeddings), dim=-1)
+        return unit @ full_precision(proxies).mT
 
 
 def softmax_logits(
@@ -154,7 +154,7 @@ def softmax_logits(
 ) -> Float[Tensor, "*lead batch classes"]:
     r"""The ordinary classifier, nothing normalised: :math:`z_{bj} = x_b \cdot w_j + b_j`."""
     with torch.autocast(embeddings.device.type, enabled=False):
-        return _full_precision(embeddings) @ _full_precision(weights).mT + _full_precision(bias).unsqueeze(-2)
+        return full_precision(embeddings) @ full_precision(weights).mT + full_precision(bias).unsqueeze(-2)
 
 
 # ----------------------------------------------------------------------------------------------------- angular functions
@@ -334,7 +334,7 @@ def hyperspherical_energy(
     if not labels.shape[:-1]:  # one head: only the rows that take part, P x P instead of K x K
         proxies, present = proxies[present], present[present]
     with torch.autocast(proxies.device.type, enabled=False):
-        proxies = _full_precision(proxies)
+        proxies = full_precision(proxies)
         pairs = (present.unsqueeze(-1) & present.unsqueeze(-2)).triu(diagonal=1)
         inverse_square = angle(proxies @ proxies.mT).pow(-2)
         energy = torch.where(pairs, inverse_square, 0.0).sum((-2, -1))
