@@ -85,7 +85,7 @@ PAPERS: dict[str, Paper] = {
             "SphereFace2: Binary Classification is All You Need for Deep Face Recognition",
             "2108.01513",
             2021,
-            data=("world",),
+            data=("world", "digits"),
         ),
         Paper(
             "06",

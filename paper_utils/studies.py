@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from paper_utils.data import digits, photographs
 from paper_utils.data.samples import LabelledImages
 from paper_utils.experiment import Experiment
 from paper_utils.methods import sphereface2, sphereface_r
@@ -46,6 +47,15 @@ class BinaryStudy:
     jobs: dict[str, Job]
 
 
+def _people(exp: Experiment, count: int, views: int) -> tuple[LabelledImages, LabelledImages]:
+    """What networks see of people, and pictures of them: synthetic faces, or each handwritten digit photographed as if it were a person."""
+    if exp.data == "digits":
+        taken, _ = photographs.photograph(digits.load(), views, generator=exp.generator("camera"))
+        drawings = taken.of(taken.identities.unique()[:count].tolist())
+        return drawings, drawings
+    return recognition_faces(count, views, seed=exp.seed)
+
+
 def binary_study(exp: Experiment) -> BinaryStudy:
     """All trainings of notebook 05, none of which has run.
 
@@ -55,7 +65,7 @@ def binary_study(exp: Experiment) -> BinaryStudy:
     people, unseen, strangers, views = exp.scale(
         smoke=(24, 16, 6, 8), quick=(200, 120, 60, 20), full=(2000, 500, 300, 30)
     )
-    faces, pictures = recognition_faces(people + unseen + strangers, views, seed=exp.seed)
+    faces, pictures = _people(exp, people + unseen + strangers, views)
     runs = exp.scale(smoke=2, quick=5, full=10)
     steps = exp.scale(smoke=6, quick=250, full=3000)
     train = TrainConfig(hidden=(128, 128), dim=32, steps=steps, batch_size=128, decay_at=(0.6, 0.85), standardise=True)

@@ -49,10 +49,11 @@ def graded(function, embeddings, proxies, labels, **options):
     return loss.detach(), *torch.autograd.grad(loss, (x, w))
 
 
-def assert_near(found, expected, tolerance):
+def assert_near(found, expected, tolerance, *, rounding=0.0):
+    """Relative to the largest entry; `rounding` is what 1 - P leaves of a gradient when a sample is all but certain."""
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
-        assert (one - other).abs().max() <= tolerance * other.abs().max()
+        assert (one - other).abs().max() <= tolerance * other.abs().max() + rounding
 
 
 # ----------------------------------------------------------------------------------------------- same as the plain head
@@ -96,7 +97,8 @@ def test_the_cut_into_blocks_changes_nothing(name, detach, seed, rows, classes, 
     inputs = batch(seed, rows=rows, classes=classes)
     options = {"psi": psi, "eta": eta, "scale": scale, "detach": detach}
     found = graded(fused_softmax.margin_cross_entropy, *inputs, **options, block=block)
-    assert_near(found, graded(plain, *inputs, **options), 1e-10)
+    rounding = 8 * scale * torch.finfo(torch.float64).eps
+    assert_near(found, graded(plain, *inputs, **options), 1e-10, rounding=rounding)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [8, 8, 4], [3, 4, 3], [2, 3, 8]])
