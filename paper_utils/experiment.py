@@ -7,12 +7,16 @@ and to its negative control, and `Experiment.finish` writes everything to ``resu
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import platform
+import re
 import subprocess
+import textwrap
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +26,7 @@ import numpy as np
 import pandas as pd
 import threadpoolctl
 import torch
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
@@ -106,6 +111,44 @@ class Claim:
         if outside:
             return "not reproduced", "the whole interval lies on the other side of the rule's line"
         return "inconclusive", "the interval crosses the rule's line"
+
+
+def read_claims(table: str) -> list[Claim]:
+    """Claims from a table in plain text, one a line: id | statement | what the paper reports | rule | negative control.
+
+    Parameters
+    ----------
+    table
+        The rule is ``direction threshold unit``, such as ``above 0.5 points of EER``; an empty control means that there is none.
+
+    Raises
+    ------
+    ValueError
+        If a line has not five parts or its rule cannot be read; the message shows the line.
+
+    Examples
+    --------
+    >>> (only,) = read_claims("S1 | one is above zero | none | above 0 points | zero itself")
+    >>> only.rule
+    'the whole 95 % interval lies above 0 points'
+    """
+    claims = []
+    for line in table.strip().splitlines():
+        parts = [part.strip() for part in line.split("|")]
+        rule = parts[3].split(maxsplit=2) if len(parts) == 5 else []
+        if len(rule) != 3:
+            raise ValueError(
+                f"claims: expected 'id | statement | paper | direction threshold unit | control', found {line!r}"
+            )
+        name, statement, paper_value, _, control = parts
+        claims.append(Claim(name, statement, paper_value, float(rule[1]), rule[0], rule[2], control or None))
+    return claims
+
+
+def source(*functions: Callable) -> Markdown:
+    """Source of functions without their docstrings, for a notebook that shows the code of an equation beside it."""
+    texts = [re.sub(r'\n +r?""".*?"""', "", inspect.getsource(f), count=1, flags=re.DOTALL) for f in functions]
+    return Markdown("```python\n" + "\n\n".join(textwrap.dedent(text).strip() for text in texts) + "\n```")
 
 
 @dataclass(frozen=True)

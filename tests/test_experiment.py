@@ -195,3 +195,33 @@ def test_results_hold_no_nan(run, tmp_path):
     run.save_table("with a gap", pd.DataFrame({"x": [np.nan]}))
     run.finish()
     assert json.loads((tmp_path / "results" / "01.json").read_text())["tables"]["with a gap"]["data"] == [[None]]
+
+
+def test_claims_are_read_from_a_table_with_their_rule_and_control():
+    first, second = experiment.read_claims(
+        """
+        A1 | heads differ | 3 points (paper) | below -0.5 points of EER | m = 1
+        A2 | they agree | none | within 1e-6 relative |
+        """
+    )
+    assert (first.id, first.direction, first.threshold, first.unit, first.control) == (
+        "A1",
+        "below",
+        -0.5,
+        "points of EER",
+        "m = 1",
+    )
+    assert (second.direction, second.threshold, second.control) == ("within", 1e-6, None)
+
+
+@pytest.mark.parametrize("line", ["A1 | heads differ | none | below 3 points", "A1 | heads differ | none | below | x"])
+def test_a_claim_that_cannot_be_read_is_shown(line):
+    with pytest.raises(ValueError, match=r"expected 'id \| statement.*found 'A1"):
+        experiment.read_claims(line)
+
+
+def test_source_shows_code_without_the_docstring():
+    shown = experiment.source(experiment.Claim.judge).data
+    assert shown.startswith("```python\ndef judge(self, estimate: Estimate)")
+    assert "Apply the rule" not in shown
+    assert "inconclusive" in shown
