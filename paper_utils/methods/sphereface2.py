@@ -247,12 +247,7 @@ class Head(nn.Module):
         if classes < 2:
             raise ValueError(f"classes: a classification head needs at least 2, found {classes}; check the class split")
         self.config, self.strict = config, strict
-        several = not isinstance(seed, int)
-        first = [
-            nn.init.xavier_normal_(torch.empty(classes, dim), generator=torch.Generator().manual_seed(one))
-            for one in (seed if several else [seed])
-        ]
-        self.proxies = nn.Parameter(torch.stack(first) if several else first[0])
+        self.proxies = nn.Parameter(margins.xavier_proxies(classes, dim, seed))
         start = balanced_bias(config, classes) if config.bias_start == "balanced" else float(config.bias_start)
         self.bias = nn.Parameter(torch.full(self.proxies.shape[:-2], start), requires_grad=config.train_bias)
 

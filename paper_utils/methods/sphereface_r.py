@@ -197,12 +197,6 @@ def boundary_angle(psi: str, between: float, margin: float) -> float:
 # ------------------------------------------------------------------------------------------------------------ 3. the head
 
 
-def xavier_proxies(classes: int, dim: int, seed: int) -> Float[Tensor, "classes dim"]:
-    """First proxies, N(0, 2/(classes + dim)) as in the authors' code, from the run's own seed so that runs can be paired."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(classes, dim, generator=generator) * math.sqrt(2 / (classes + dim))
-
-
 class Head(nn.Module):
     r"""The unified loss: class proxies, a margin, a cross-entropy.
 
@@ -241,9 +235,7 @@ class Head(nn.Module):
         if own and (isinstance(seed, int) or len(config.margin) != len(seed)):
             raise ValueError(f"margin: {len(config.margin)} margins need as many seeds, found seed={seed}")
         self.config, self.strict = config, strict
-        several = not isinstance(seed, int)
-        first = [xavier_proxies(classes, dim, one) for one in (seed if several else [seed])]
-        self.proxies = nn.Parameter(torch.stack(first) if several else first[0])
+        self.proxies = nn.Parameter(margins.xavier_proxies(classes, dim, seed))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
         if config.psi == "softmax":
             self.bias = nn.Parameter(torch.zeros(self.proxies.shape[:-1]))

@@ -8,11 +8,11 @@ independent heads (seeds, splits) train in one call: ``embeddings[..., batch, di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # Official clamps (OpenSphere): cosines before arccos, and shifted or multiplied angles before cos.
@@ -111,6 +111,18 @@ def check_margin(name: str, margin: float) -> None:
 def full_precision(tensor: Tensor) -> Tensor:
     """Half precision becomes float32; float32 and float64 stay."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def xavier_proxies(
+    classes: int, dim: int, seed: int | Sequence[int]
+) -> Float[Tensor, "classes dim"] | Float[Tensor, "heads classes dim"]:
+    """First proxies, N(0, 2/(classes + dim)) as in the authors' code, from the run's own seed so that runs can be paired.
+
+    A list of seeds gives one set of proxies a seed, along a leading dimension.
+    """
+    if not isinstance(seed, int):
+        return torch.stack([xavier_proxies(classes, dim, one) for one in seed])
+    return nn.init.xavier_normal_(torch.empty(classes, dim), generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()

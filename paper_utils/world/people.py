@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from paper_utils.world.face import PARAMETERS, head
+from paper_utils.world.face_tables import LOG_SIZE_SD
 from paper_utils.world.reflectance import Skin
 from paper_utils.world.voice import Speakers
 
@@ -72,7 +73,6 @@ HEIGHTS = (
     "forehead_height",
 )
 SIZE_CORRELATION = 0.2
-LOG_SIZE_SD = 0.03
 
 # Which face parameters each cavity of the tract follows, as weights on their standardised values ("size" is the log size of the head).
 # Choice of ours, guided by reports that jaw length, face height, nose height and mouth width go with lower formants (see notebook 00).
