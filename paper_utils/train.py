@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from paper_utils import devices, experiment, papers, studies, training
-from paper_utils.methods import sphereface_r
+from paper_utils import devices, experiment, papers, training
+from paper_utils.studies import sphereface2, sphereface_r
 
 # What each paper trains: a function of the experiment that gives named calls, each taking a Fabric.
-STUDIES = {"05": studies.trainings, "06": sphereface_r.trainings}
+STUDIES = {"05": sphereface2.trainings, "06": sphereface_r.trainings}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

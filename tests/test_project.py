@@ -16,7 +16,17 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HEADINGS = [
     "The question", "Parameters", "The idea", "The data", "The model", "Training", "Evaluation", "Claims", "Play", "Exercises",
 ]  # fmt: skip
-FLOORS = {"metrics": 0, "nn": 0, "mesh": 0, "world": 1, "data": 1, "methods": 2}
+FLOORS = {
+    "metrics": 0,
+    "nn": 0,
+    "mesh": 0,
+    "world": 1,
+    "data": 1,
+    "methods": 2,
+    "experiment": 3,
+    "studies": 3,
+    "widgets": 4,
+}
 
 
 def readable(path):

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper_utils import experiment, open_set, training
+from paper_utils import open_set, training
 from paper_utils.data.samples import LabelledImages
 from paper_utils.methods import sphereface_r as sfr
 
@@ -335,24 +335,6 @@ def test_training_is_cached_and_gives_the_same_back():
     assert not torch.equal(first.embed(job.data.images), job.untrained().embed(job.data.images))
     assert set(second.history) == {"loss", "pull", "pull_p99", "target_angle", "rival", "length"}
     np.testing.assert_array_equal(first.history["loss"], second.history["loss"])
-
-
-def test_the_study_names_every_training_and_pairs_its_runs():
-    exp = experiment.start("06", profile="smoke")
-    study = sfr.study(exp)
-    assert set(sfr.trainings(exp)) == set(study.jobs)
-    heads = [study.jobs[name] for name in sfr.HEADS]
-    assert all(job.splits == heads[0].splits for job in heads)
-    runs = study.jobs["HFN v1"].splits
-    assert heads[0].splits[: len(runs)] == runs
-    sweep = study.jobs["sweep v1 full"]
-    assert sweep.splits == runs * len(study.factors)
-    assert len(sweep.head.margin) == len(sweep.splits)
-    assert sweep.head.margin[:2] == (1.0, 1.0)
-    dealt = study.jobs["dealt v1"].data
-    assert torch.equal(dealt.images, study.people.images)
-    assert dealt.identities.bincount().equal(study.people.identities.bincount())
-    assert (dealt.identities == study.people.identities).float().mean() < 0.01
 
 
 def test_a_diverged_member_leaves_its_neighbour_alone():
