@@ -1,11 +1,13 @@
 """Cost and memory of each head, forward and backward, against the three matrix products that no head can avoid.
 
-Run by ``make bench``; CPU-time ratios and memory stand in ``extra_info`` and are printed, beside those of the same head left to autograd.
+Run by ``make bench``; CPU-time ratios and memory stand in ``extra_info`` and are printed, beside those of the same head left to autograd
+and, for CosFace and ArcFace, of pytorch-metric-learning.
 One thread, float32, 256 samples of width 512, 10,000 and 85,742 classes (MS1MV2). Normalising the proxies counts as part of the head.
 """
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_metric_learning import losses
 
 from paper_utils.methods import sphereface_r as sfr
 from paper_utils.nn import margins
@@ -32,10 +35,15 @@ CASES = {
     "sphereface-r v1, free length": sfr.HeadConfig("v1", 1.4, "NFN", loss_weight=1.0),
     "sphereface-r v2, free length": sfr.HeadConfig("v2", 1.4, "NFN", loss_weight=1.0),
 }
+# The same heads in pytorch-metric-learning, whose angles are in degrees.
+PEERS = {
+    "cosface": lambda classes: losses.CosFaceLoss(classes, WIDTH, margin=0.35, scale=64.0),
+    "arcface": lambda classes: losses.ArcFaceLoss(classes, WIDTH, margin=math.degrees(0.5), scale=64.0),
+}
 
 
 class Setup:
-    """One head with its inputs, its training step, and the same step left to autograd."""
+    """One head with its inputs, its training step, the same step left to autograd, and that of another library where it has the head."""
 
     def __init__(self, name: str, classes: int):
         generator = torch.Generator().manual_seed(0)
@@ -46,6 +54,11 @@ class Setup:
         self.head.proxies = torch.nn.Parameter(torch.empty(classes, WIDTH).normal_(std=0.05, generator=generator))
         if CASES[name].psi == "softmax":
             self.head.bias = torch.nn.Parameter(torch.zeros(classes))
+        self.peer = PEERS[name](classes) if name in PEERS else None
+
+    def peer_step(self) -> None:
+        self.embeddings.grad = self.peer.W.grad = None
+        self.peer(self.embeddings, self.labels).backward()
 
     def step(self) -> None:
         self.embeddings.grad = self.head.proxies.grad = None
@@ -90,11 +103,13 @@ def cpu_seconds(call: Callable[[], None]) -> float:
 @pytest.mark.parametrize("name", CASES)
 def test_head_against_three_matrix_products(benchmark, name, classes):
     setup = Setup(name, classes)
-    floors, plain = [], []
+    floors, plain, peers = [], [], []
 
     def others() -> None:
         floors.append(cpu_seconds(setup.floor))
         plain.append(cpu_seconds(setup.autograd_step))
+        if setup.peer:
+            peers.append(cpu_seconds(setup.peer_step))
 
     # Floor, peer and head take turns, so that a busy machine slows all.
     benchmark.pedantic(setup.step, setup=others, rounds=6 if classes < 50_000 else 3, warmup_rounds=1)
@@ -105,11 +120,20 @@ def test_head_against_three_matrix_products(benchmark, name, classes):
         "memory": extra_memory(name, classes, "step"),
         "autograd_memory": extra_memory(name, classes, "autograd_step"),
     }
+    if setup.peer:
+        found["pytorch_metric_learning_ratio"] = min(peers[1:]) / least
+        found["pytorch_metric_learning_memory"] = extra_memory(name, classes, "peer_step")
     benchmark.extra_info.update(found, floor_s=least)
     print(
         f"\n{name}, {classes:,} classes: {found['ratio_to_three_products']:.2f} x three matrix products "
         f"({least * 1e3:.0f} ms) and {found['memory']:.2f} logit arrays; "
         f"autograd {found['autograd_ratio']:.2f} x and {found['autograd_memory']:.2f}"
+        + (
+            f"; pytorch-metric-learning {found['pytorch_metric_learning_ratio']:.2f} x "
+            f"and {found['pytorch_metric_learning_memory']:.2f}"
+            if setup.peer
+            else ""
+        )
     )
     assert torch.isfinite(setup.embeddings.grad).all()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_metric_learning import losses
 
 from paper_utils import open_set, training
 from paper_utils.data.samples import LabelledImages
@@ -453,3 +454,25 @@ def test_wrong_splits_are_named():
         open_set.fit(training.launch("cpu"), data, [open_set.Split((0, 99), (10, 20), 1)], sfr.HeadConfig(), TINY)
     with pytest.raises(ValueError, match="as many training identities"):
         open_set.build(16, [SPLITS[0], open_set.Split((0, 10), (20, 30), 1)], sfr.HeadConfig(), TINY)
+
+
+@pytest.mark.parametrize(
+    ("psi", "margin", "peer"),
+    [
+        ("cosface", 0.35, lambda **kw: losses.CosFaceLoss(margin=0.35, **kw)),
+        ("arcface", 0.5, lambda **kw: losses.ArcFaceLoss(margin=math.degrees(0.5), **kw)),  # that library takes degrees
+    ],
+)
+def test_an_independent_library_agrees_on_loss_and_ordinary_gradient(psi, margin, peer):
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(10, (64,), generator=generator)
+    theirs = peer(num_classes=10, embedding_size=32, scale=16.0).double()
+    ours = sfr.Head(32, 10, sfr.HeadConfig(psi, margin, scale=16.0, loss_weight=None, detach=False), seed=0).double()
+    with torch.no_grad():
+        ours.proxies.copy_(theirs.W.T)
+    x = torch.randn(64, 32, generator=generator, dtype=torch.float64).requires_grad_()
+    values, gradients = zip(
+        *[(loss.item(), torch.autograd.grad(loss, x)[0]) for loss in (theirs(x, labels), ours(x, labels))], strict=True
+    )
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
