@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel at most
 MAX_PIXELS = 64_000_000  # choice of ours: no photograph of the data sets comes near; a compressed bomb does
 MAX_EAGER_BYTES = 2 << 30  # choice of ours
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class ImageError(ValueError):
@@ -518,21 +521,17 @@ class FacePairs:
         return len(self.same)
 
 
-def decoded_ahead(
-    faces: FaceImages, batches: Iterable[Int[Tensor, " rows"]], *, threads: int = 4
-) -> Iterator[Float[Tensor, "rows 3 height width"]]:
-    """Images of each batch of row numbers, in order, while `threads` later batches are being decoded in the background.
-
-    Decoding runs outside Python's lock, so threads are enough; the pictures are the same as without them.
+def computed_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, threads: int = 4) -> Iterator[Result]:
+    """What `work` makes of each item, in order, while `threads` later items are being worked on in the background.
 
     Parameters
     ----------
-    faces
-        The images.
-    batches
-        Row numbers of each batch; taken from only as far ahead as needed.
+    work
+        Called in threads: worth it where it waits for files or runs outside Python's lock, as decoders and array operations do.
+    items
+        Taken from only as far ahead as needed.
     threads
-        Batches decoded at once, and held in memory.
+        Items worked on at once, and results held in memory.
 
     Raises
     ------
@@ -541,14 +540,21 @@ def decoded_ahead(
     """
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, found {threads}")
-    waiting: deque[Future[Tensor]] = deque()
+    waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for rows in batches:
-            waiting.append(pool.submit(faces.images, rows))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decoded_ahead(
+    faces: FaceImages, batches: Iterable[Int[Tensor, " rows"]], *, threads: int = 4
+) -> Iterator[Float[Tensor, "rows 3 height width"]]:
+    """Images of each batch of row numbers, decoded by `computed_ahead`: the same pictures as without threads."""
+    return computed_ahead(faces.images, batches, threads=threads)

@@ -76,8 +76,10 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     return lines
 
 
-def check_paths(paths: Sequence[str], root: Path, listing: str, *, check_files: bool = True) -> None:
-    """Refuse paths that leave the folder, and name the images that it does not hold.
+def check_paths(
+    paths: Sequence[str], root: Path, listing: str, *, check_files: bool = True, kind: str = "images"
+) -> None:
+    """Refuse paths that leave the folder, and name the images (or whatever `kind` says) that it does not hold.
 
     Parameters
     ----------
@@ -89,6 +91,8 @@ def check_paths(paths: Sequence[str], root: Path, listing: str, *, check_files: 
         The list's name, for messages.
     check_files
         Whether to look for the files: each folder is listed once, no file is opened.
+    kind
+        What the files are, for messages.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def check_paths(paths: Sequence[str], root: Path, listing: str, *, check_files: 
             "write paths below the root"
         )
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; expected the images that {listing} names")
+        raise FileNotFoundError(f"{root}: no such folder; expected the {kind} that {listing} names")
     if not check_files:
         return
     held: dict[str, set[str]] = {}
@@ -121,7 +125,7 @@ def check_paths(paths: Sequence[str], root: Path, listing: str, *, check_files: 
     if missing:
         missing = list(dict.fromkeys(missing))
         raise MissingImagesError(
-            f"{listing}: {len(missing)} of the images it names are not in {root}: {first_few(missing)}; complete the download or correct the list",
+            f"{listing}: {len(missing)} of the {kind} it names are not in {root}: {first_few(missing)}; complete the download or correct the list",
             tuple(missing),
         )
 

@@ -63,10 +63,21 @@ def _default_home() -> Path:
     return Path(os.environ.get("SCIKIT_LEARN_DATA", Path.home() / "scikit_learn_data"))
 
 
+def count_people(
+    data_home: str | Path | None = None, *, min_images: int = MIN_IMAGES, funneled: bool = True, download: bool = False
+) -> int:
+    """How many people have at least `min_images` pictures; arguments as for `load`, no picture is read."""
+    root = home(data_home, funneled=funneled, download=download) / ("lfw_funneled" if funneled else "lfw")
+    return int((torch.bincount(read_folder(root).identities) >= min_images).sum())
+
+
 def load(
     data_home: str | Path | None = None,
     *,
     min_images: int = MIN_IMAGES,
+    max_images: int | None = None,
+    first: int | None = None,
+    people: int | None = None,
     crop: tuple[int, int, int, int] = CROP,
     scale: float = SCALE,
     funneled: bool = True,
@@ -78,8 +89,12 @@ def load(
     ----------
     data_home, funneled, download
         As for `home`.
-    min_images
-        Pictures that a person must have.
+    min_images, max_images
+        Pictures that a person must have, and may have at most (``None``: any number).
+    first
+        Take so many pictures of each person, the first ones (``None``: all of them).
+    people
+        Take at most so many people, evenly spaced in the sorted list of names (``None``: all of them).
     crop
         First and last row (exclusive), first and last column (exclusive) of the 250 x 250 pictures.
     scale
@@ -100,18 +115,25 @@ def load(
     """
     root = home(data_home, funneled=funneled, download=download) / ("lfw_funneled" if funneled else "lfw")
     everybody = read_folder(root)
-    people = [name.replace("_", " ") for name in everybody.identity_names]
-    counts = torch.bincount(everybody.identities, minlength=len(people))
-    chosen = sorted((person for person, count in zip(people, counts.tolist(), strict=True) if count >= min_images))
+    names = [name.replace("_", " ") for name in everybody.identity_names]
+    counts = torch.bincount(everybody.identities, minlength=len(names))
+    most = int(counts.max()) if max_images is None else max_images
+    wanted = f"{min_images} pictures or more" if max_images is None else f"{min_images} to {max_images} pictures"
+    chosen = sorted(person for person, count in zip(names, counts.tolist(), strict=True) if min_images <= count <= most)
     if len(chosen) < 2:
         raise ValueError(
-            f"{root}: {len(chosen)} of {len(people)} people have {min_images} pictures or more, expected at least two; lower min_images"
+            f"{root}: {len(chosen)} of {len(names)} people have {wanted}, expected at least two; "
+            + ("lower min_images" if max_images is None else "widen min_images and max_images")
         )
+    if people is not None and people < len(chosen):
+        chosen = [chosen[place] for place in np.linspace(0, len(chosen) - 1, people).round().astype(int)]
     number = {person: index for index, person in enumerate(chosen)}
-    rows = torch.tensor([row for row, i in enumerate(everybody.identities.tolist()) if people[i] in number])
-    identities = torch.tensor([number[people[i]] for i in everybody.identities[rows].tolist()])
+    index = torch.tensor([number.get(person, -1) for person in names])[everybody.identities]
+    # The pictures of a person follow each other in order of their file names.
+    place = torch.arange(len(index)) - (counts.cumsum(0) - counts)[everybody.identities]
+    rows = torch.nonzero((index >= 0) & (place < (len(index) if first is None else first))).flatten()
     images = torch.stack([_cut(everybody, row, crop, scale) for row in rows.tolist()])
-    return LabelledImages(images, identities, f"LFW, people with {min_images} pictures or more")
+    return LabelledImages(images, index[rows], f"LFW, people with {wanted}")
 
 
 def _cut(faces: LabelledFaces, row: int, crop: tuple[int, int, int, int], scale: float) -> Tensor:

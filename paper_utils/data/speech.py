@@ -119,7 +119,7 @@ class Voices:
     phone_starts
         First phone of each recording, and the number of phones as last.
     boundaries_s
-        Boundaries of all recordings, one more than phones for each.
+        Boundaries of all recordings, one more than phones for each; of a recording whose phones are not known, any one number.
     name
         Where the recordings come from.
     covariates
@@ -162,10 +162,12 @@ class Voices:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: recording {index} of {len(self)}")
         first, last = self.phone_starts[index : index + 2].tolist()
-        alignment = Alignment(
-            tuple(self.phone_names[code] for code in self.phones[first:last].tolist()),
-            self.boundaries_s[first + index : last + index + 1].double().numpy(),
-        )
+        alignment = None
+        if last > first:
+            alignment = Alignment(
+                tuple(self.phone_names[code] for code in self.phones[first:last].tolist()),
+                self.boundaries_s[first + index : last + index + 1].double().numpy(),
+            )
         frames = slice(*self.starts[index : index + 2].tolist())
         return Recording(self.log_mel[frames], self.hop_ms, int(self.identities[index]), alignment)
 
@@ -185,8 +187,19 @@ class Voices:
         return self.log_mel.view(len(self), int(lengths[0]), -1)
 
     def phone_of_frame(self) -> Int[Tensor, " frames"]:
-        """Index into `phone_names` of the phone at the middle of each frame; frame i of a recording is at ``i * hop_ms``."""
+        """Index into `phone_names` of the phone at the middle of each frame; frame i of a recording is at ``i * hop_ms``.
+
+        Raises
+        ------
+        ValueError
+            If the phones of a recording are not known.
+        """
         count = len(self)
+        unknown = int((self.phone_starts.diff() == 0).sum())
+        if unknown:
+            raise ValueError(
+                f"{self.name}: the phones of {unknown} of {count} recordings are not known; align them first"
+            )
         recording = torch.repeat_interleave(torch.arange(count), self.starts.diff())
         times = (torch.arange(len(self.log_mel)) - self.starts[recording]) * (self.hop_ms / 1000)
         # All recordings on one long time line, each in a stretch of its own, so that one search finds every phone.

@@ -55,6 +55,23 @@ def test_people_and_pixels_are_those_of_scikit_learn(data_home, least):
     torch.testing.assert_close(ours.images, expected, atol=1e-6, rtol=0)
 
 
+def test_people_can_be_counted_and_taken_by_how_many_pictures_they_have(data_home):
+    assert [lfw.count_people(data_home, min_images=least) for least in (1, 2, 3, 5)] == [4, 3, 2, 0]
+    everything = lfw.load(data_home, min_images=1)
+    assert everything.identities.bincount().tolist() == [3, 2, 1, 4]  # Al Zed, Al-Ann Bo, Alb Cy, Bea Di
+    some = lfw.load(data_home, min_images=2, max_images=3)
+    assert some.identities.bincount().tolist() == [3, 2]
+    assert torch.equal(some.images, everything.of([0, 1]).images)
+    first = lfw.load(data_home, min_images=1, first=2)
+    assert first.identities.bincount().tolist() == [2, 2, 1, 2]
+    for person in range(4):
+        assert torch.equal(first.of([person]).images, everything.of([person]).images[:2])
+    ends = lfw.load(data_home, min_images=1, people=2)
+    assert torch.equal(ends.images, everything.of([0, 3]).images)
+    with pytest.raises(ValueError, match="0 of 4 people have 5 to 9 pictures, expected at least two; widen"):
+        lfw.load(data_home, min_images=5, max_images=9)
+
+
 def test_pairs_are_those_of_scikit_learn(data_home):
     theirs = datasets.fetch_lfw_pairs(
         subset="10_folds", data_home=str(data_home), color=True, slice_=None, resize=None, download_if_missing=False
