@@ -12,7 +12,7 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from paper_utils import devices, files, provenance
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 QUIET_VARIABLE = "PAPER_UTILS_QUIET"
 
 
@@ -48,14 +48,14 @@ def launch(
     device
         See `devices.choose_device`.
     precision
-        ``"32-true"`` or ``"bf16-mixed"``.
+        ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (with a loss scale; needs cuda).
     processes, nodes
         Processes a machine and machines; more than one process in all needs torchrun.
 
     Raises
     ------
     ValueError
-        For an unknown device or precision.
+        For an unknown device or precision, or one that the device does not have.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; valid: {', '.join(PRECISIONS)}")
@@ -65,6 +65,8 @@ def launch(
             f"{processes * nodes} processes were asked for; start them with `torchrun --nproc-per-node {processes} -m paper_utils.train ...`"
         )
     accelerator = devices.choose_device(device).type
+    if precision == "16-mixed" and accelerator != "cuda":
+        raise ValueError(f"precision 16-mixed needs cuda, the device is {accelerator}; use 32-true or bf16-mixed there")
     strategy = DDPStrategy(process_group_backend="nccl" if accelerator == "cuda" else "gloo") if several else "auto"
     fabric = lightning_fabric.Fabric(
         accelerator=accelerator, strategy=strategy, devices=processes, num_nodes=nodes, precision=precision
@@ -73,9 +75,16 @@ def launch(
     return fabric
 
 
-@functools.lru_cache(maxsize=64)
-def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+def _permuted(n: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
+
+
+# Many small runs side by side have an order each; of millions of rows only the last two orders are kept.
+_small_permutation, _large_permutation = (functools.lru_cache(maxsize=kept)(_permuted) for kept in (64, 2))
+
+
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    return (_large_permutation if n > 1 << 20 else _small_permutation)(n, seed, epoch)
 
 
 def batch_indices(
@@ -142,6 +151,10 @@ class Run:
         Random generators that the steps draw from; their states are saved.
     allow_divergence
         If false, a loss that is not finite raises `DivergedError`.
+    apart
+        Names of modules of which every process has its own part (class-parallel heads): they are used as they are, not averaged.
+    clip
+        Clips all gradients to the largest norm it is given and returns their norm; for modules apart, whose norm no process knows alone.
 
     Examples
     --------
@@ -170,12 +183,18 @@ class Run:
         identity: str = "",
         generators: dict[str, torch.Generator] | None = None,
         allow_divergence: bool = False,
+        apart: Collection[str] = (),
+        clip: Callable[[float], Tensor] | None = None,
     ) -> None:
         self.fabric, self.steps, self.schedule, self.clip_norm = fabric, steps, schedule, clip_norm
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.identity, self.generators, self.allow_divergence = identity, generators or {}, allow_divergence
-        self.modules = {name: fabric.setup_module(module) for name, module in modules.items()}
+        self._clip = clip
+        self.modules = {
+            name: module.to(fabric.device) if name in apart else fabric.setup_module(module)
+            for name, module in modules.items()
+        }
         self.optimizer = fabric.setup_optimizers(optimizer)
         self._raw_optimizer = optimizer
         self._log: dict[str, list[Tensor]] = {}
@@ -225,8 +244,7 @@ class Run:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         if self.clip_norm is not None:
-            any_module = next(iter(self.modules.values()))
-            self.fabric.clip_gradients(any_module, self.optimizer, max_norm=self.clip_norm)
+            self._clip_gradients(self.clip_norm)
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
@@ -236,6 +254,17 @@ class Run:
                 value = self.fabric.all_reduce(value.clone(), reduce_op="mean")
             self._log.setdefault(name, []).append(value)
         self.step += 1
+
+    def _clip_gradients(self, max_norm: float) -> None:
+        precision = self.fabric.strategy.precision
+        if self._clip is not None:
+            precision.unscale_gradients(self._raw_optimizer)
+            self._clip(max_norm)
+            return
+        any_module = next(iter(self.modules.values()))
+        # With a loss scale, infinite gradients are part of finding it: the scaler leaves out the step and lowers the scale.
+        finite = precision.precision != "16-mixed"
+        self.fabric.clip_gradients(any_module, self.optimizer, max_norm=max_norm, error_if_nonfinite=finite)
 
     @property
     def history(self) -> dict[str, Float[np.ndarray, "steps ..."]]:
@@ -252,6 +281,7 @@ class Run:
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self._raw_optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else {},
+            "precision": self.fabric.strategy.precision.state_dict(),
             "history": {name: torch.stack(values).cpu() for name, values in self._log.items()},
             "random": self._random_states(),
         }
@@ -310,6 +340,8 @@ class Run:
         self._raw_optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+        if state.get("precision"):  # the loss scale
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = state["step"]
         self._log = {name: list(values.to(self.fabric.device)) for name, values in state["history"].items()}
         self._restore_random(state["random"])

@@ -25,6 +25,7 @@ FLOORS = {
     "methods": 2,
     "experiment": 3,
     "studies": 3,
+    "recipes": 3,
     "widgets": 4,
 }
 

@@ -469,11 +469,15 @@ class ClassParallel(nn.Module):
                 proxies = functional.normalize(margins.full_precision(proxies), dim=-1)
             return self.family.loss(features, proxies, target, self.bias, self.ranks)
 
-    @torch.no_grad()
     def all_proxies(self) -> Float[Tensor, "classes dim"]:
         """The proxies of all ranks, on every rank: for a checkpoint that any number of ranks can read."""
+        return self.all_rows(self.proxies)
+
+    @torch.no_grad()
+    def all_rows(self, own: Float[Tensor, "shard dim"]) -> Float[Tensor, "classes dim"]:
+        """One row a class, such as an optimiser's momentum of the proxies, from the shards of all ranks, on every rank."""
         most = -(-self.classes // self.ranks.size)
-        padded = functional.pad(self.proxies.detach(), (0, 0, 0, most - len(self.shard)))
+        padded = functional.pad(own.detach(), (0, 0, 0, most - len(self.shard)))
         everywhere = self.ranks.all_gather(padded, "proxies", "apart")
         sizes = [len(shard(self.classes, rank, self.ranks.size)) for rank in range(self.ranks.size)]
         return torch.cat([part[:size] for part, size in zip(everywhere.split(most), sizes, strict=True)])
