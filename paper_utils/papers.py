@@ -85,7 +85,8 @@ PAPERS: dict[str, Paper] = {
             "SphereFace2: Binary Classification is All You Need for Deep Face Recognition",
             "2108.01513",
             2021,
-            data=("world", "digits"),
+            data=("world", "digits", "lfw"),
+            needs_root=("lfw",),
         ),
         Paper(
             "06",
@@ -93,7 +94,7 @@ PAPERS: dict[str, Paper] = {
             "SphereFace Revived: Unifying Hyperspherical Face Recognition",
             "2109.05565",
             2021,
-            data=("digits",),
+            data=("world", "digits"),
         ),
         Paper("07", "cest", "Self-Supervised 3D Face Reconstruction via Conditional Estimation", "2110.04800", 2021),
         Paper("08", "talkshow", "Generating Holistic 3D Human Motion from Speech", "2212.04420", 2022),

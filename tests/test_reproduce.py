@@ -185,7 +185,7 @@ def test_an_interrupt_leaves_no_kernel_and_no_half_written_file(project, sent, s
     [
         (("--paper", "17"), "unknown paper '17'; valid: 00, 01"),
         (("--profile", "fast"), "unknown profile 'fast'; valid: smoke, quick, full"),
-        (("--paper", "06", "--data", "mnist"), "unknown data 'mnist' for paper 06; valid: digits"),
+        (("--paper", "06", "--data", "mnist"), "unknown data 'mnist' for paper 06; valid: world, digits"),
         (("--paper", "01", "--data", "posteriors", "--data-root", "/nowhere"), "data_root '/nowhere' does not exist"),
         (("--device", "abacus"), "unknown device 'abacus'; valid: auto, cpu"),
         (("--seed", "one"), "SEED must be a number, found 'one'"),

@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from paper_utils import plotting
 from paper_utils.methods import sphereface2
+from paper_utils.metrics import verification
 from paper_utils.metrics.statistics import Estimate
 from paper_utils.metrics.verification import Roc
 from paper_utils.widgets.explorer import explorer
@@ -49,6 +51,7 @@ def draw_questions(
         axes[1].plot(COSINES, weight, color=color, label=label)
         for ax in axes:
             ax.axvline(where, color=color, linestyle=":", linewidth=1.2)
+            ax.set_xticks(np.linspace(-1, 1, 5))
     axes[0].set(title=title, xlabel="cosine of face and proxy", ylabel="loss of one pair")
     axes[1].set(title=f"Weight in the gradient (b = {bias:.2f})", xlabel="cosine of face and proxy", ylabel="weight")
     axes[0].legend()
@@ -69,7 +72,8 @@ def draw_scores(
     for ax, t in zip(axes, exponents, strict=True):
         adjusted = sphereface2.adjusted_similarity(torch.from_numpy(scores), t).numpy()
         for kind, label, color in ((same, "same", plotting.PALETTE[0]), (~same, "different", plotting.PALETTE[1])):
-            ax.hist(adjusted[kind], np.linspace(-1, 1, 80), density=True, alpha=0.6, color=color, label=label)
+            style = {"density": True, "histtype": "stepfilled", "alpha": 0.6, "color": color}
+            ax.hist(adjusted[kind], np.linspace(-1, 1, 61), label=label, **style)
         ax.set(title=f"t = {t:g}", xlabel="g(cosine)", ylabel="density")
     axes[0].legend()
 
@@ -101,13 +105,100 @@ def draw_heads(ax: Axes, found: Mapping[str, Estimate], *, title: str, ylabel: s
     ax.set(title=title, ylabel=ylabel)
 
 
+def draw_over(ax: Axes, found: Mapping[str, Mapping[float, Estimate]], *, title: str, xlabel: str, ylabel: str) -> None:
+    """One line a head over a quantity that was varied, with 95 % intervals; heads stand a little apart."""
+    places = sorted({place for points in found.values() for place in points})
+    apart = 0.012 * (places[-1] - places[0])
+    for number, (name, points) in enumerate(found.items()):
+        middle = np.array([estimate.value for estimate in points.values()])
+        bars = np.abs(np.array([(estimate.low, estimate.high) for estimate in points.values()]).T - middle)
+        x = np.array(list(points)) + (number - (len(found) - 1) / 2) * apart
+        ax.errorbar(x, middle, bars, fmt="o-", color=plotting.PALETTE[number], label=name, capsize=3, linewidth=1.5)
+    ax.set_xticks(places)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+
+
 def draw_curves(ax: Axes, curves: Mapping[str, Roc]) -> None:
     """ROC of several heads over a logarithmic false accept rate."""
+    rates = np.geomspace(1e-5, 1, 400)
     for (name, curve), color in zip(curves.items(), plotting.PALETTE, strict=False):
-        ax.plot(np.maximum(curve.fpr, 1e-6), curve.tpr, color=color, label=name, linewidth=1.5)
+        reached = curve.tpr[np.searchsorted(curve.fpr, rates, side="right") - 1]
+        ax.plot(rates, reached, color=color, label=name, linewidth=1.5)
     ax.set_xscale("log")
     ax.set(title="Unseen people, one run", xlabel="false accept rate", ylabel="true accept rate", xlim=(1e-5, 1))
     ax.legend()
+
+
+def draw_definitions(ax: Axes, curve: Roc, far: float) -> None:
+    """Three definitions of "the true accept rate at a false accept rate" on one small test.
+
+    Parameters
+    ----------
+    ax
+        Its false accept rate is logarithmic.
+    curve
+        Of few pairs, so that single steps can be seen.
+    far
+        The rate asked for; below one different pair the definition "exact" gives no number.
+    """
+    finest = 1 / curve.negatives
+    ax.step(
+        np.maximum(curve.fpr, finest / 10), curve.tpr, where="post", color=plotting.PALETTE[7], label="real thresholds"
+    )
+    ax.axvline(far, color="black", linestyle=":", linewidth=1.2)
+    for method, marker, color in zip(verification.METHODS, "os^", plotting.PALETTE, strict=False):
+        point = verification.operating_point(curve, far, method=method)
+        label = f"{method}: {100 * point.tar:.1f} %" if np.isfinite(point.tar) else f"{method}: no number"
+        ax.plot(far, point.tar, marker, color=color, markersize=8, fillstyle="none", markeredgewidth=2, label=label)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    # What happens near the rate in question, and no more.
+    high = curve.tpr[np.searchsorted(curve.fpr, min(1.0, 4 * far + 4 * finest), side="right") - 1]
+    ax.set(xlim=(finest / 4, 4 * far + 4 * finest), ylim=(-0.02 * high, 1.15 * high + 1e-3))
+    ax.set(
+        title=f"FAR {far:.1e}; one different pair is {finest:.1e}",
+        xlabel="false accept rate",
+        ylabel="true accept rate",
+    )
+    ax.legend(loc="lower right")
+
+
+def draw_circle(
+    ax: Axes,
+    directions: Float[np.ndarray, "n 2"],
+    classes: np.ndarray,
+    proxies: Float[np.ndarray, "classes 2"],
+    config: sphereface2.HeadConfig,
+    bias: float,
+) -> None:
+    """Faces and proxies on the circle, and around every proxy the same cone in which the answer is yes.
+
+    Parameters
+    ----------
+    ax
+        Polar axes.
+    directions, classes, proxies
+        Unit embeddings, the class of each, unit proxies.
+    config, bias
+        The head; its margin makes the inner cone (yes, and surely) narrower than the outer one (not surely no).
+    """
+    surfaces = [np.arccos(cosine) for cosine in sphereface2.decision_cosines(config, bias)]
+    cosine = torch.from_numpy(directions @ proxies.T)
+    yes = (config.scale * sphereface2.adjusted_similarity(cosine, config.exponent) + bias > 0).numpy()
+    own = classes[:, None] == np.arange(len(proxies))
+    for number, proxy in enumerate(proxies):
+        color, middle = plotting.PALETTE[number % len(plotting.PALETTE)], np.arctan2(proxy[1], proxy[0])
+        for half, alpha in zip(surfaces, (0.5, 0.2), strict=True):
+            if np.isfinite(half):
+                ax.bar(middle, 0.75, 2 * half, bottom=0.0, color=color, alpha=alpha, linewidth=0)
+        ax.plot([middle, middle], [0, 0.85], color=color, linewidth=2.5)
+        faces = directions[classes == number]
+        angles = np.arctan2(faces[:, 1], faces[:, 0])
+        ax.scatter(angles, np.linspace(0.9, 1.1, len(faces)), s=9, color=color, linewidth=0)
+    ax.set(ylim=(0, 1.15), yticks=[])
+    ax.set_title(f"yes to the own class {yes[own].mean():.0%}, to another {yes[~own].mean():.1%}", fontsize=11, pad=14)
+    ax.grid(False)
 
 
 def explore_questions() -> widgets.VBox:
@@ -132,3 +223,65 @@ def explore_questions() -> widgets.VBox:
             "exponent": widgets.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="t", continuous_update=False),
         },
     )
+
+
+def explore_shares() -> widgets.VBox:
+    """Move the closest wrong class and see whose weight that changes."""
+
+    def draw(closest: float, scale: float) -> Figure:
+        fig, ax = plt.subplots(figsize=(8, 3.2))
+        draw_shares(ax, np.array([closest, 0.4, 0.3, 0.2, 0.1, 0.0, -0.1, -0.2]), scale=scale, bias=-5.0)
+        ax.set_ylim(0, 1)
+        return fig
+
+    closest = widgets.FloatSlider(0.5, min=-0.2, max=0.9, step=0.05, description="closest", continuous_update=False)
+    scale = widgets.FloatSlider(16.0, min=4.0, max=40.0, step=2.0, description="scale", continuous_update=False)
+    return explorer(draw, {"closest": closest, "scale": scale})
+
+
+def explore_scores(scores: Float[np.ndarray, " pairs"], same: np.ndarray) -> widgets.VBox:
+    """Scores of unseen pairs under another exponent."""
+
+    def draw(exponent: float) -> Figure:
+        fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=False)
+        draw_scores(axes, scores, same, (1.0, exponent))
+        return fig
+
+    slider = widgets.FloatSlider(3.0, min=1.0, max=8.0, step=0.5, description="t", continuous_update=False)
+    return explorer(draw, {"exponent": slider})
+
+
+def explore_circle(
+    directions: Float[np.ndarray, "n 2"],
+    classes: np.ndarray,
+    proxies: Float[np.ndarray, "classes 2"],
+    config: sphereface2.HeadConfig,
+    bias: float,
+) -> widgets.VBox:
+    """Open and close the cones of all classes at once."""
+
+    def draw(bias: float, margin: float) -> Figure:
+        fig, ax = plt.subplots(figsize=(5, 4.6), subplot_kw={"projection": "polar"})
+        draw_circle(ax, directions, classes, proxies, dataclasses.replace(config, margin=margin), bias)
+        return fig
+
+    # As far as the threshold -b/r can go; the cone is the whole circle at one end and empty at the other.
+    far = config.scale
+    dial = widgets.FloatSlider(bias, min=-far, max=far, step=0.5, description="b", continuous_update=False)
+    margin = widgets.FloatSlider(config.margin, min=0.0, max=0.5, step=0.05, description="m", continuous_update=False)
+    return explorer(draw, {"bias": dial, "margin": margin})
+
+
+def explore_definitions(curve: Roc) -> widgets.VBox:
+    """Ask for another false accept rate and compare three definitions."""
+
+    def draw(far: float) -> Figure:
+        fig, ax = plt.subplots(figsize=(7, 3.4))
+        draw_definitions(ax, curve, far)
+        return fig
+
+    lowest = np.log10(0.3 / curve.negatives)
+    slider = widgets.FloatLogSlider(
+        1e-2, min=lowest, max=-0.5, step=0.05, description="FAR", continuous_update=False, readout_format=".1e"
+    )
+    return explorer(draw, {"far": slider})
