@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 import ipywidgets as widgets
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from torch import Tensor
 
 from paper_utils import plotting
 from paper_utils.methods import sphereface_r
+from paper_utils.metrics.statistics import Estimate
 from paper_utils.nn import margins
 from paper_utils.widgets.explorer import explorer
 
@@ -151,6 +155,42 @@ def draw_norm_and_quality(ax: Axes, quality: np.ndarray, norms: np.ndarray, *, t
     means = [norms[bins == b].mean() for b in range(10)]
     ax.plot((np.arange(10) + 0.5) / 10, means, "o-", color=plotting.PALETTE[0])
     ax.set(xlabel="planted quality (0 poor, 1 clean)", ylabel="length of the embedding", title=title, ylim=(0, None))
+
+
+def draw_gains(ax: Axes, gains: Mapping[str, Mapping[str, Estimate]], *, title: str, unit: str) -> None:
+    """Paired differences with their intervals, one line a head; one colour a condition, all with the same first heads."""
+    for number, (condition, found) in enumerate(gains.items()):
+        values = list(found.values())
+        place = np.arange(len(values)) + 0.14 * (2 * number - len(gains) + 1)
+        spread = [[e.value - e.low for e in values], [e.high - e.value for e in values]]
+        middle = [e.value for e in values]
+        ax.errorbar(middle, place, xerr=spread, fmt="o", color=plotting.PALETTE[number], capsize=3, label=condition)
+    heads = max(gains.values(), key=len)
+    ax.set_yticks(np.arange(len(heads)), list(heads))
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set(title=title, xlabel=unit, ylim=(len(heads) - 0.5, -0.5))  # the first head on top
+    ax.legend()
+
+
+def draw_on_circle(
+    ax: Axes,
+    unit: Float[Tensor, "n 2"],
+    identities: Int[Tensor, " n"],
+    portraits: Mapping[int, Float[np.ndarray, "height width 3"]],
+    *,
+    title: str,
+) -> None:
+    """Embeddings of length one as dots on the circle, with a portrait of each person outside, where the person's mean points."""
+    for (who, portrait), color in zip(portraits.items(), plotting.PALETTE, strict=False):
+        own = unit[identities == who]
+        ax.plot(*own.T, ".", color=color, alpha=0.3, markersize=8)
+        middle = own.mean(0) / own.mean(0).norm()
+        ax.plot(*torch.stack([0 * middle, middle], dim=1), color=color, linewidth=1)
+        picture = OffsetImage(np.clip(portrait / 2 + 0.5, 0, 1), zoom=1.0)
+        frame = {"edgecolor": color, "boxstyle": "square,pad=0.1"}
+        ax.add_artist(AnnotationBbox(picture, tuple((1.4 * middle).tolist()), bboxprops=frame))
+    ax.set(title=title, aspect="equal", xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    ax.set(xlabel="first number of the embedding", ylabel="second number")
 
 
 def draw_margin_collapse(ax: Axes, excess: float, *, seed: int = 0) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from paper_utils import plotting
+from paper_utils.metrics.statistics import Estimate
 from paper_utils.widgets import sphereface_r as widgets
 
 
@@ -60,3 +62,31 @@ def test_regions_of_the_three_factor_heads_are_the_same_picture():
     for other in drawn[1:]:
         for first, second in zip(drawn[0], other, strict=True):
             np.testing.assert_allclose(first, second)
+
+
+def test_gains_stand_beside_their_heads_with_their_intervals():
+    fig, ax = plotting.figure()
+    clean = {
+        "a": Estimate(1.0, 0.5, 1.5, 4, "t"),
+        "b": Estimate(-1.0, -3.0, 0.5, 4, "t"),
+        "c": Estimate(0.0, 0.0, 0.0, 4, "t"),
+    }
+    noisy = {name: clean[name] for name in "ab"}
+    widgets.draw_gains(ax, {"clean": clean, "noisy": noisy}, title="gain", unit="points")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
+    (line, _, (bars,)) = ax.containers[0]
+    np.testing.assert_allclose(np.asarray(line.get_xdata(), dtype=float), [1.0, -1.0, 0.0])
+    np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], [[0.5, 1.5], [-3.0, 0.5], [0, 0]])
+    assert len(ax.containers) == 2
+    plt.close(fig)
+
+
+def test_portraits_stand_where_their_people_point():
+    fig, ax = plotting.figure()
+    unit = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0], [-0.6, 0.8], [0.6, 0.8]])
+    who = torch.tensor([3, 3, 3, 8, 8, 8])
+    portraits = {3: np.zeros((4, 4, 3)), 8: np.ones((4, 4, 3))}
+    widgets.draw_on_circle(ax, unit, who, portraits, title="two")
+    places = [artist.xybox for artist in ax.artists]
+    np.testing.assert_allclose(places, [[1.4, 0.0], [0.0, 1.4]], atol=1e-6)
+    plt.close(fig)
