@@ -173,8 +173,11 @@ def phone_tokens(
         rows = [first[:, None] + torch.minimum(low + step, length[:, None] - 1) for step in (0, 1)]
         features = standardise_frames(torch.lerp(voices.log_mel[rows[0]], voices.log_mel[rows[1]], part))
     else:
-        low = (begin / hop_s).ceil().long()[:, None] + torch.arange(frames)
-        inside = (low * hop_s < end[:, None]) & (low < length[:, None])
+        first_frame, past = (
+            (times / hop_s - 1e-3).ceil().long() for times in (begin, end)
+        )  # boundaries are single precision
+        low = first_frame[:, None] + torch.arange(frames)
+        inside = (low < past[:, None]) & (low < length[:, None])
         rows = first[:, None] + torch.minimum(low, length[:, None] - 1)
         features = standardise_frames(voices.log_mel[rows]) * inside[..., None]
     used = sorted(set(label.tolist()))

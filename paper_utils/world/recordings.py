@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from paper_utils.data.speech import Voices
@@ -77,6 +78,7 @@ def record(
     severity: float = 1.0,
     mute_nose: bool = False,
     sections: int = 44,
+    amplitude: ArrayLike = 1.0,
 ) -> Voices:
     """Record utterances, an equal number in a row for each person.
 
@@ -94,6 +96,8 @@ def record(
         The velum stays closed, also in M, N and NG.
     sections
         Resolution of the tract, 44 or 22.
+    amplitude
+        How far jaw and lips move, of everybody or one factor a person; see `paper_utils.world.articulation.articulate`.
 
     Raises
     ------
@@ -105,12 +109,13 @@ def record(
     speaker = np.arange(len(people)).repeat(len(spoken) // len(people))
     channels = Channel.draw(severity, rng, len(spoken))
     seeds = rng.integers(2**31, size=len(spoken)).tolist()
+    moves = np.broadcast_to(np.asarray(amplitude, dtype=float), len(people))[speaker]
     blocks, lengths = [], []
     for first in range(0, len(spoken), BLOCK):
         part = slice(first, first + BLOCK)
         made = log_mel(
             spoken[part], people.speakers, speaker[part], mel=mel, hop_ms=HOP_MS, seed=seeds[part],
-            channels=channels[part], mute_nose=mute_nose, sections=sections,
+            channels=channels[part], mute_nose=mute_nose, sections=sections, amplitude=moves[part],
         )  # fmt: skip
         lengths += map(len, made)
         blocks.append(torch.cat(made))
@@ -152,7 +157,7 @@ def _covariates(people: People, speaker: np.ndarray) -> dict[str, Tensor]:
 
 def voices(
     population: Population,
-    identities: range,
+    identities: Sequence[int],
     per_person: int,
     *,
     seconds: float | None = 2.0,
@@ -162,6 +167,7 @@ def voices(
     severity: float = 1.0,
     mute_nose: bool = False,
     sections: int = 44,
+    amplitude: ArrayLike = 1.0,
     seed: int = 0,
 ) -> Voices:
     """Recordings of people of a population, from disk if they were made before; parameters as for `speak` and `record`."""
@@ -172,13 +178,14 @@ def voices(
             people, per_person, np.random.default_rng([seed, 11]), seconds=seconds, texts=texts, source=source
         )
         made = record(
-            people, spoken, np.random.default_rng([seed, 12]), mel=mel, severity=severity, mute_nose=mute_nose, sections=sections
+            people, spoken, np.random.default_rng([seed, 12]), mel=mel, severity=severity, mute_nose=mute_nose, sections=sections,
+            amplitude=amplitude,
         )  # fmt: skip
         return {name: getattr(made, name) for name in STORED}
 
     parameters = {
         "population": dataclasses.asdict(population),
-        "identities": [identities.start, identities.stop, identities.step],
+        "identities": people.identity.tolist(),
         "per_person": per_person,
         "seconds": seconds,
         "texts": list(texts) if texts is not None else None,
@@ -187,6 +194,7 @@ def voices(
         "severity": severity,
         "mute_nose": mute_nose,
         "sections": sections,
+        "amplitude": np.asarray(amplitude, dtype=float).tolist(),
         "seed": seed,
     }
     speaker = np.arange(len(people)).repeat(per_person)
