@@ -11,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper_utils.audio_activity import EnergyVad, energy_vad, speech_frames, take_segments
+from paper_utils.audio_activity import (
+    EnergyVad,
+    collect_speech,
+    energy_vad,
+    speech_frames,
+    take_segments,
+    webrtc_vad,
+)
 
 RATE = 16_000
 PLANTED = ((0.6, 1.3), (2.2, 2.6), (3.7, 4.6))  # seconds
@@ -226,3 +233,62 @@ def test_bad_recordings_are_refused(samples, rate, message):
 def test_settings_that_contradict_themselves_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(EnergyVad(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("speech", "stretches"),
+    [
+        ("0000", []),
+        ("1", []),
+        ("11", [(0, 2)]),
+        ("0110100", [(1, 7)]),  # one silent frame closes nothing; the two that close belong to the stretch
+        ("11000011", [(0, 4), (6, 8)]),
+        ("1101", [(0, 4)]),  # open at the end
+    ],
+)
+def test_a_stretch_opens_with_two_frames_of_speech_and_closes_with_two_without(speech, stretches):
+    assert collect_speech(len(speech), lambda frame: speech[frame] == "1") == stretches
+
+
+def test_the_collector_asks_about_most_frames_twice():
+    asked = []
+    collect_speech(5, lambda frame: asked.append(frame) or False)
+    assert asked == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+def test_webrtc_stretches_equal_those_of_the_published_program(reference):
+    webrtcvad = pytest.importorskip("webrtcvad", reason="the extra 'vad' is not installed")
+    expected = np.load(reference / "voice_to_face" / "vad_harmonic.npz")
+    with np.load(reference / "audio" / "sphinx_audio.npz") as arrays:
+        samples = arrays["harmonic_a"]
+    found = [(round(start / 0.02), round(end / 0.02)) for start, end in webrtc_vad(torch.from_numpy(samples / 32768.0))]
+    assert found == [tuple(segment) for segment in expected["segments"].tolist()]
+    detector = webrtcvad.Vad(2)
+    frames = samples[: 159 * 320].reshape(159, 320)
+    assert [detector.is_speech(f.tobytes(), RATE) for f in frames] == expected["single_pass"].tolist()
+
+
+@pytest.mark.parametrize("name", ["3_jackson_7", "7_nicolas_12", "9_theo_21"])
+def test_webrtc_stretches_of_spoken_digits_equal_those_of_the_published_program(name, root):
+    pytest.importorskip("webrtcvad", reason="the extra 'vad' is not installed")
+    folder = root.parent / "shared" / "parity" / "voice_to_face"
+    if not folder.is_dir():
+        pytest.skip(f"recordings of the reference are not there: {folder}")
+    samples = np.load(folder / "fsdd_audio_16k.npz")[name]
+    expected = np.load(folder / "vad.npz")[f"{name}__segments_frames"]
+    found = [(round(start / 0.02), round(end / 0.02)) for start, end in webrtc_vad(torch.from_numpy(samples / 32768.0))]
+    assert found == [tuple(segment) for segment in expected.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("samples", "arguments", "message"),
+    [
+        (torch.zeros(RATE), {"sample_rate": 44_100}, "found 44100 Hz"),
+        (torch.zeros(RATE), {"mode": 4}, "mode 0 to 3"),
+        (torch.zeros(0), {}, "at least one"),
+        (torch.tensor([math.nan]), {}, "all finite"),
+    ],
+)
+def test_what_webrtc_cannot_hear_is_refused(samples, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        webrtc_vad(samples, **arguments)
