@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,28 @@ def root() -> Path:
 def reference() -> Path:
     """Small reference arrays; each folder's README says where they come from."""
     return ROOT / "tests" / "reference"
+
+
+@pytest.fixture(scope="session")
+def spoken_digits() -> dict[str, dict[str, np.ndarray]]:
+    """Three spoken digits with the features and voice activity of paper 03's authors, which are not part of the project; skips where they are absent."""
+    folder = ROOT.parent / "shared" / "parity" / "voice_to_face"
+    if not folder.is_dir():
+        pytest.skip("recordings of spoken digits are not part of the project: no shared/parity/voice_to_face beside it")
+    with (
+        np.load(folder / "fsdd_audio_16k.npz") as audio,
+        np.load(folder / "features.npz") as features,
+        np.load(folder / "vad.npz") as activity,
+    ):
+        names = ("3_jackson_7", "7_nicolas_12", "9_theo_21")
+        return {
+            name: {
+                "audio": audio[name],
+                **{kind: features[f"{name}__{kind}"] for kind in ("raw", "norm")},
+                "segments": activity[f"{name}__segments_frames"],
+            }
+            for name in names
+        }
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,8 @@ NAMED = {
     "visage": VISAGE_MEL,
 }
 CENTRED = {name: config for name, config in NAMED.items() if config.framing != "cyclic"}
-RECORDINGS = ("chirps_a", "harmonic_a", "short_a", "silence_a", "3_jackson_7", "7_nicolas_12", "9_theo_21")
+RECORDINGS = ("chirps_a", "harmonic_a", "short_a", "silence_a")
+DIGITS = ("3_jackson_7", "7_nicolas_12", "9_theo_21")
 SMALL = LogMel(sample_rate=8000, n_fft=64, window_length=50, hop=20, bands=6)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -98,6 +99,14 @@ def test_repeated_sphinx_features_equal_the_authors(name, folder, recordings):
     assert float(features.double().sum()) == pytest.approx(expected["final_sum"], abs=2e-2)
     assert float(features.double().square().sum()) == pytest.approx(expected["final_sumsq"], rel=1e-6)
     np.testing.assert_allclose(features[999, :4], expected["final_row_999_first4"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_features_of_spoken_digits_equal_the_authors(name, spoken_digits):
+    digit = spoken_digits[name]
+    raw = audio.log_mel(torch.from_numpy(digit["audio"] / 32768.0)[None], SPHINX_MEL)
+    np.testing.assert_allclose(raw[0], digit["raw"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(audio.normalise_recording(raw.float())[0], digit["norm"], rtol=0, atol=1e-5)
 
 
 def test_silence_is_exactly_the_floor_and_exactly_zero(recordings):

@@ -147,9 +147,8 @@ def test_digital_silence_around_the_recording_does_not_move_the_noise_floor(snr_
     np.testing.assert_allclose(found, shifted, atol=0.011)
 
 
-def test_real_digits_are_found_between_noise(reference):
-    with np.load(reference / "audio" / "sphinx_audio.npz") as arrays:
-        digits = [arrays[name] / 32768.0 for name in ("3_jackson_7", "7_nicolas_12", "9_theo_21")]
+def test_real_digits_are_found_between_noise(spoken_digits):
+    digits = [digit["audio"] / 32768.0 for digit in spoken_digits.values()]
     rng = np.random.default_rng(31)
     parts, truth, at = [], [], 0
     for digit in digits:
@@ -269,13 +268,9 @@ def test_webrtc_stretches_equal_those_of_the_published_program(reference):
 
 
 @pytest.mark.parametrize("name", ["3_jackson_7", "7_nicolas_12", "9_theo_21"])
-def test_webrtc_stretches_of_spoken_digits_equal_those_of_the_published_program(name, root):
+def test_webrtc_stretches_of_spoken_digits_equal_those_of_the_published_program(name, spoken_digits):
     pytest.importorskip("webrtcvad", reason="the extra 'vad' is not installed")
-    folder = root.parent / "shared" / "parity" / "voice_to_face"
-    if not folder.is_dir():
-        pytest.skip(f"recordings of the reference are not there: {folder}")
-    samples = np.load(folder / "fsdd_audio_16k.npz")[name]
-    expected = np.load(folder / "vad.npz")[f"{name}__segments_frames"]
+    samples, expected = spoken_digits[name]["audio"], spoken_digits[name]["segments"]
     found = [(round(start / 0.02), round(end / 0.02)) for start, end in webrtc_vad(torch.from_numpy(samples / 32768.0))]
     assert found == [tuple(segment) for segment in expected.tolist()]
 

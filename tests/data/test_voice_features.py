@@ -24,7 +24,7 @@ def speech(seconds: float) -> np.ndarray:
     return 0.1 * buzz * (np.sin(2 * np.pi * 1.5 * time) > 0) + 0.001 * noise
 
 
-@pytest.mark.parametrize("name", ["9_theo_21", "harmonic_a", "short_a", "silence_a"])
+@pytest.mark.parametrize("name", ["chirps_a", "harmonic_a", "short_a", "silence_a"])
 def test_features_equal_the_authors(name, reference):
     audio, expected = (np.load(reference / "audio" / f"sphinx_{kind}.npz") for kind in ("audio", "features"))
     features = FrontEnd(activity="none").features(torch.from_numpy(audio[name] / 32768.0))
