@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -37,19 +38,20 @@ def imported_sources(source: str) -> set[Path]:
 
 
 def _direct_imports(source: str) -> set[Path]:
+    return set().union(*map(_files_of, _imported_names(source)))
+
+
+@functools.lru_cache(maxsize=512)  # reading a file is quick, parsing it is not, and a notebook asks for the same files once a training
+def _imported_names(source: str) -> frozenset[str]:
     plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-    files: set[Path] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(plain)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             # `from paper_utils.nn import margins` may name a module or a member of one: take whichever exists.
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            files |= _files_of(name)
-    return files
+            names.update([node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return frozenset(names)
 
 
 def _files_of(module: str) -> set[Path]:
