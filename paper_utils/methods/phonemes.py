@@ -798,6 +798,7 @@ def train_members(
     checkpoint: Path | None = None,
     every_steps: int | None = None,
     progress: Callable[[int, Float[np.ndarray, " members"]], None] | None = None,
+    finished: Callable[[dict[str, np.ndarray]], None] | None = None,
 ) -> list[Float[np.ndarray, "test outputs"]]:
     """Train all jobs side by side and predict their test tokens.
 
@@ -820,6 +821,8 @@ def train_members(
         File to resume from and save to, every so many steps (or minute).
     progress
         Called with the step and every member's validation loss.
+    finished
+        Called once, at the end, with what the run logged: ``"member_losses"`` (steps, members) among it.
 
     Returns
     -------
@@ -861,6 +864,8 @@ def train_members(
             best.keep(network, found)
             if progress is not None:
                 progress(step + 1, found.cpu().numpy())
+    if finished is not None:
+        finished(run.history)
     chosen = best.network if config.validation_share else network
     return _predictions(chosen.to(device), inputs, [job.test for job in jobs])
 

@@ -7,7 +7,8 @@ voices get the faces of strangers, which is what "no link" means.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,17 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 from torch import Tensor
 
-from paper_utils.data import phones
+from paper_utils import training
+from paper_utils.audio_files import write_wav
+from paper_utils.data import alignments, phones
 from paper_utils.data.phones import SEXES, PhoneTokens, SubjectTable, phone_tokens
 from paper_utils.experiment import Experiment
 from paper_utils.methods import phonemes as method
 from paper_utils.metrics import predictability
-from paper_utils.metrics.statistics import wilson_interval
+from paper_utils.metrics.statistics import Estimate, wilson_interval
 from paper_utils.world.anthropometry import PAPER_10, Measurement, measure, measurement, noisy_landmarks
 from paper_utils.world.articulation import articulate
 from paper_utils.world.face import head
@@ -31,6 +35,7 @@ from paper_utils.world.face_motion import anatomy_gain, face_motion, spoken_vise
 from paper_utils.world.face_tables import LOG_SIZE_SD
 from paper_utils.world.people import People, Population
 from paper_utils.world.recordings import speak, voices
+from paper_utils.world.voice import SAMPLE_RATE, waveform
 
 LINK = 0.6  # the population's default
 # Phones that no accent of the world replaces by another, so that everybody has every one of them.
@@ -304,6 +309,7 @@ def ceilings(exp: Experiment, link: float = LINK) -> pd.DataFrame:
 
 
 LINKS = (0.15, 0.3, 0.45)
+KEPT = (1.0, 0.75, 0.5)  # of the repetitions: the release's "100%", "75%" and "50%"
 
 
 def main_tests(exp: Experiment, made: World, sex: str) -> method.PairTests:
@@ -471,46 +477,62 @@ def sample_sizes(exp: Experiment, made: World, kinds: pd.Series, counts: Sequenc
 # -------------------------------------------------------------------------------------------------- leak and controls
 
 
-def leak(exp: Experiment, made: World) -> pd.DataFrame:
-    """Shares of pairs that the release's test declares predictable in a world without link, by split and by selection of repetitions."""
-    scale = sizes(exp)
+def split_errors(
+    exp: Experiment,
+    tokens: PhoneTokens,
+    subjects: Int[np.ndarray, " subjects"],
+    scores: Float[np.ndarray, "subjects measurements"],
+    *,
+    most: int = 1000,
+) -> dict[str, Float[np.ndarray, "repetitions phonemes measurements"]]:
+    """Errors of the release's experiment under each of its possible splits; of each phoneme at most so many tokens (kernel ridge takes their cube)."""
+    order, found = np.argsort(subjects), {}
+    for split in method.SPLITS:
+        rng = exp.rng(f"leak {split}")
+        errors = []
+        for phoneme in tokens.phone_names:
+            one = tokens.of(phoneme)
+            if len(one) > most:
+                one = one.take(torch.from_numpy(np.sort(rng.permutation(len(one))[:most])))
+            place = order[np.searchsorted(subjects[order], one.subjects.numpy())]
+            errors.append(
+                method.repeated_errors(
+                    one.features.flatten(1).double().numpy(), scores[place], one.subjects.numpy(), split,
+                    rng=rng, repetitions=sizes(exp).leak_repetitions,
+                )
+            )  # fmt: skip
+        found[split] = np.stack(errors, axis=1)
+    return found
+
+
+def leak_errors(exp: Experiment, made: World) -> dict[str, Float[np.ndarray, "repetitions phonemes measurements"]]:
+    """The release's experiment in a world without link: the voices of women, the faces of strangers."""
     tokens, table, _ = made.of("woman")
-    few = table.take(np.arange(scale.leak_women))
+    few = table.take(np.arange(sizes(exp).leak_women))
     strangers = made.population.people(_of_sex(made.population, 0, len(few), first=STRANGERS + 200_000))
     scores = predictability.normal_scores(
         measured(strangers.face, strangers.log_size, exp.generator("landmarks of the leak"))
     )
     spoken = tokens.take(torch.from_numpy(np.isin(tokens.subjects.numpy(), few.subjects)))
-    order = np.argsort(few.subjects)
+    return split_errors(exp, spoken, few.subjects, scores)
+
+
+def leak_table(errors: Mapping[str, Float[np.ndarray, "repetitions phonemes measurements"]]) -> pd.DataFrame:
+    """Shares of pairs that are declared predictable, by split and by selection of repetitions."""
     rows = []
-    for split in method.SPLITS:
-        rng = exp.rng(f"leak {split}")
-        errors = []
-        for phoneme in spoken.phone_names:
-            one = spoken.of(phoneme)
-            place = order[np.searchsorted(few.subjects[order], one.subjects.numpy())]
-            errors.append(
-                method.repeated_errors(
-                    one.features.flatten(1).double().numpy(), scores[place], one.subjects.numpy(), split,
-                    rng=rng, repetitions=scale.leak_repetitions,
-                )
-            )  # fmt: skip
-        errors = np.stack(errors, axis=1)  # (repetitions, phonemes, measurements)
+    for split, found in errors.items():
+        bounds = {f"released, best {keep:.0%}": method.release_test(found, keep=keep)[0] for keep in KEPT}
+        bounds["corrected (Nadeau-Bengio)"] = predictability.error_bound(found, test_share=0.1 / 0.7) < 1
         rows += [
-            {"split": split, "bound": f"released, best {keep:.0%}", "pairs": errors[0].size, "declared": float(method.release_test(errors, keep=keep)[0].mean()), "mean error": float(errors.mean())}
-            for keep in (1.0, 0.75, 0.5)
+            {"split": split, "bound": name, "pairs": found[0].size, "declared": float(hits.mean()), "mean error": float(found.mean())}
+            for name, hits in bounds.items()
         ]  # fmt: skip
-        corrected = predictability.error_bound(errors, test_share=0.1 / 0.7) < 1
-        rows.append(
-            {
-                "split": split,
-                "bound": "corrected (Nadeau-Bengio)",
-                "pairs": errors[0].size,
-                "declared": float(corrected.mean()),
-                "mean error": float(errors.mean()),
-            }
-        )
     return pd.DataFrame(rows)
+
+
+def leak(exp: Experiment, made: World) -> pd.DataFrame:
+    """Shares of pairs that the release's test declares predictable in a world without link, by split and by selection of repetitions."""
+    return leak_table(leak_errors(exp, made))
 
 
 def sex_only(exp: Experiment, made: World, phonemes: Sequence[str] = ("IY", "AA", "N", "S", "P")) -> pd.DataFrame:
@@ -551,26 +573,38 @@ def _within(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return order
 
 
-def mute_nose(exp: Experiment, made: World) -> pd.DataFrame:
-    """Nose measurements from nasals, of the same women with an open and with a closed velum."""
+def nasal_tests(exp: Experiment, made: World) -> dict[str, method.PairTests]:
+    """All measurements from nasals, of the same women with an open and with a closed velum."""
     _, table, people = made.of("woman")
     few = table.take(np.arange(sizes(exp).control_women))
-    rows = []
-    for mute in (False, True):
+    found = {}
+    for velum, mute in (("open", False), ("closed", True)):
         spoken = voices(
             made.population, people.identity[: len(few)].tolist(), sizes(exp).readings, texts=(NASAL_TEXT,), mute_nose=mute, seed=exp.seed
         )  # fmt: skip
-        tests = method.pair_tests(
+        found[velum] = method.pair_tests(
             phone_tokens(spoken, phones=NASALS), few, folds=sizes(exp).folds, permutations=sizes(exp).permutations // 2, seed=exp.seed,
             covariates=covariates_of(few),
         )  # fmt: skip
+    return found
+
+
+def nose_table(found: Mapping[str, method.PairTests]) -> pd.DataFrame:
+    """Of `nasal_tests`: what is found of the nose, and of everything else."""
+    rows = []
+    for velum, tests in found.items():
         nose = [tests.measurements.index(name) for name in NOSE_NAMES]
         hits = tests.rejected()
         rows.append({
-            "velum": "closed" if mute else "open", "explained, nose": float(tests.explained[:, nose].mean()), "rejected, nose": int(hits[:, nose].sum()),
+            "velum": velum, "explained, nose": float(tests.explained[:, nose].mean()), "rejected, nose": int(hits[:, nose].sum()),
             "pairs, nose": hits[:, nose].size, "explained, others": float(np.delete(tests.explained, nose, 1).mean()), "rejected, others": int(np.delete(hits, nose, 1).sum()),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def mute_nose(exp: Experiment, made: World) -> pd.DataFrame:
+    """Nose measurements from nasals, of the same women with an open and with a closed velum."""
+    return nose_table(nasal_tests(exp, made))
 
 
 # ---------------------------------------------------------------------------------------------------------- real data
@@ -615,6 +649,99 @@ def real_speech(data: str, root: str | Path, sex: str) -> tuple[PhoneTokens, Sub
     return tokens.take(torch.from_numpy(np.isin(tokens.subjects.numpy(), chosen.subjects))), chosen, lost
 
 
+@dataclass(frozen=True)
+class RealTests:
+    """The careful test and the leak on speech from files.
+
+    Parameters
+    ----------
+    tokens, table
+        Of the speakers who have both.
+    lost
+        Speakers without (complete) measurements, left out.
+    rare
+        Phonemes that too few of them say, left out.
+    tests
+        `method.pair_tests`; ``others["dealt"]`` are the errors with everybody's measurements dealt to somebody else.
+    leak
+        From `split_errors`, with dealt measurements.
+    """
+
+    tokens: PhoneTokens
+    table: SubjectTable
+    lost: tuple[str, ...]
+    rare: tuple[str, ...]
+    tests: method.PairTests
+    leak: dict[str, Float[np.ndarray, "repetitions phonemes measurements"]]
+
+
+FEWEST = 10  # subjects who say a phoneme: one of them is a tenth, the release's test set
+
+
+def often_said(tokens: PhoneTokens, subjects: Int[np.ndarray, " subjects"], fewest: int) -> list[str]:
+    """Phonemes that at least so many of the subjects say."""
+    _, counts = tokens.subject_means(subjects)
+    return [name for name, row in zip(tokens.phone_names, counts, strict=True) if (row > 0).sum() >= fewest]
+
+
+def only(tokens: PhoneTokens, names: Sequence[str]) -> PhoneTokens:
+    """The tokens of these phonemes, numbered in this order."""
+    lookup = torch.tensor([names.index(name) if name in names else -1 for name in tokens.phone_names])
+    kept = lookup[tokens.phones] >= 0
+    return dataclasses.replace(
+        tokens.take(kept), phones=lookup[tokens.phones][kept], phone_names=tuple(names)
+    )  # fmt: skip
+
+
+def written_out(exp: Experiment, made: World, folder: str | Path, sex: str, count: int) -> Path:
+    """People of the world as files that `real_speech` reads as ``"textgrids"``: recordings, TextGrids and a table of measurements."""
+    folder, rng = Path(folder), exp.rng("files")
+    _, table, people = made.of(sex)
+    few = people.take(np.arange(count))
+    for name, text in (("vowels", VOWEL_TEXT), ("consonants", CONSONANT_TEXT)):
+        spoken = speak(few, 1, rng, texts=(text,))
+        sounds = waveform(spoken, few.speakers, np.arange(count), seed=exp.seed)
+        for who, said, sound in zip(few.identity, spoken, sounds, strict=True):
+            for kind in ("audio", "grids"):
+                (folder / kind / f"p{who}").mkdir(parents=True, exist_ok=True)
+            write_wav(folder / "audio" / f"p{who}" / f"{name}.wav", sound, SAMPLE_RATE)
+            alignments.write_textgrid(
+                folder / "grids" / f"p{who}" / f"{name}.TextGrid", alignments.textgrid_of(said.alignment)
+            )
+    columns = {"speaker": [f"p{who}" for who in few.identity], "sex": "FM"[SEXES.index(sex)]}
+    columns |= dict(zip(table.names, table.values[:count].T, strict=True))
+    pd.DataFrame(columns).to_csv(folder / "measurements.csv", index=False)
+    return folder
+
+
+def real_tests(exp: Experiment, data: str, root: str | Path, sex: str) -> RealTests:
+    """Both tests on a folder, see `real_speech`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `real_speech`; or if no phoneme is said by ten subjects.
+    """
+    tokens, table, lost = real_speech(data, root, sex)
+    scale = sizes(exp)
+    fewest = max(FEWEST, scale.folds)
+    kept = often_said(tokens, table.subjects, fewest)
+    if not kept:
+        raise ValueError(
+            f"{tokens.name}: no phoneme is said by {fewest} of the {len(table)} subjects of sex {sex!r}; the test needs more people"
+        )
+    rare = tuple(name for name in tokens.phone_names if name not in kept)
+    tokens = only(tokens, kept)
+    scores = method.target_scores(table)[exp.rng(f"deal {sex}, files").permutation(len(table))]
+    tests = method.pair_tests(
+        tokens, table, folds=scale.folds, permutations=scale.permutations, seed=exp.seed, others={"dealt": scores}
+    )
+    few = np.arange(min(len(table), scale.leak_women))
+    heard = tokens.take(torch.from_numpy(np.isin(tokens.subjects.numpy(), table.subjects[few])))
+    heard = only(heard, often_said(heard, table.subjects[few], FEWEST))
+    return RealTests(tokens, table, lost, rare, tests, split_errors(exp, heard, table.subjects[few], scores[few]))
+
+
 # ---------------------------------------------------------------------------------------------------------- movement
 
 
@@ -657,6 +784,36 @@ def moving_and_predictable(
             {"labels": labels, "reading": name, "Spearman": a.correlation, "p": a.p_value} for name, a in found.items()
         ]
     return pd.DataFrame(rows)
+
+
+def associations(
+    exp: Experiment, moved: Float[np.ndarray, "p a"], explained: Float[np.ndarray, "p a"]
+) -> dict[str, tuple[Estimate, Estimate]]:
+    """C3 in three readings, each with an interval, and beside it the same with the phonemes' labels of the movements shuffled.
+
+    ``"pairs"`` has Fisher's interval over cells, as if they were independent. For the other two the interval holds the shifts that the permutation
+    test would not reject. Of the control: mean and central 95 % over shuffles.
+    """
+    rng = exp.rng("associations")
+    found = predictability.association(moved, explained, rng=rng)
+    first, second = (stats.rankdata(m).reshape(m.shape) for m in (moved, explained))
+    orders = [rng.permutation(len(moved)) for _ in range(500)]
+    shuffled = np.array([np.corrcoef(first[order].ravel(), second.ravel())[0, 1] for order in orders])
+    half = stats.norm.ppf(0.975) / np.sqrt(moved.size - 3)
+    rows = {}
+    for reading, one in found.items():
+        value = one.correlation
+        if reading == "pairs":
+            low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
+            name = "Fisher's interval, cells taken as independent"
+        else:
+            high, low = value - np.quantile(one.null, [0.025, 0.975])
+            name = f"shifts not rejected by {len(one.null)} relabellings"
+        null = one.null if reading == "two-way" else shuffled
+        bounds = np.quantile(null, [0.025, 0.975])
+        control = Estimate(float(null.mean()), *map(float, bounds), len(null), "central 95 % of shuffled phonemes")
+        rows[reading] = Estimate(value, float(low), float(high), moved.size, name), control
+    return rows
 
 
 def gain_world(exp: Experiment, made: World, gain: float = GAIN) -> method.PairTests:
@@ -719,11 +876,31 @@ def network_jobs(
     return tokens, torch.from_numpy(scores[row]).float(), row, jobs
 
 
-def networks(exp: Experiment, made: World, fabric: lightning_fabric.Fabric) -> pd.DataFrame:
-    """Explained variance of every measurement by light networks, one row a phoneme."""
+def trained_networks(
+    exp: Experiment, made: World, fabric: lightning_fabric.Fabric
+) -> tuple[pd.DataFrame, Float[np.ndarray, "steps networks"]]:
+    """Light networks, from the cache if they were trained before.
+
+    Returns
+    -------
+    tuple
+        Explained variance of every measurement, one row a phoneme; and the training losses of all networks.
+    """
     tokens, targets, row, jobs = network_jobs(exp, made)
     config = dataclasses.replace(method.SMALL, epochs=sizes(exp).net_epochs)
-    predictions = method.train_members(tokens.features, targets, row, jobs, config, fabric)
+
+    def anew(checkpoint: Path) -> dict[str, Tensor]:
+        history: dict[str, np.ndarray] = {}
+        predictions = method.train_members(
+            tokens.features, targets, row, jobs, config, fabric, checkpoint=checkpoint, finished=history.update
+        )
+        state = {f"job {i}": torch.from_numpy(values) for i, values in enumerate(predictions)}
+        return state | {"losses": torch.from_numpy(history["member_losses"])}
+
+    seen = hashlib.sha256(tokens.features.numpy().tobytes() + targets.numpy().tobytes()).hexdigest()
+    key = {"data": seen, "seed": exp.seed, "folds": sizes(exp).folds, "train": dataclasses.asdict(config)}
+    state = training.cached("phonemes", key, anew, code=[Path(__file__), Path(method.__file__)], fabric=fabric)
+    predictions = [state[f"job {i}"].cpu().numpy() for i in range(len(jobs))]
     per_phone = len(jobs) // len(tokens.phone_names)
     rows = {}
     for number, name in enumerate(tokens.phone_names):
@@ -733,9 +910,15 @@ def networks(exp: Experiment, made: World, fabric: lightning_fabric.Fabric) -> p
         truth = np.zeros((row.max() + 1, targets.shape[1]))
         truth[row] = targets.numpy()
         rows[name] = 1 - predictability.normalised_error(truth[people], average, np.zeros_like(average))
-    return pd.DataFrame(rows, index=pd.Index(made.table.names, name="measurement")).T
+    explained = pd.DataFrame(rows, index=pd.Index(made.table.names, name="measurement")).T
+    return explained, state["losses"].cpu().numpy()
 
 
-def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], pd.DataFrame]]:
-    """What can be trained outside the notebook: the networks."""
-    return {"light networks": lambda fabric: networks(exp, world(exp), fabric)}
+def networks(exp: Experiment, made: World, fabric: lightning_fabric.Fabric) -> pd.DataFrame:
+    """Explained variance of every measurement by light networks, one row a phoneme."""
+    return trained_networks(exp, made, fabric)[0]
+
+
+def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], Float[np.ndarray, "steps networks"]]]:
+    """What can be trained outside the notebook, into its cache: the networks. Gives the loss of every step."""
+    return {"light networks": lambda fabric: trained_networks(exp, world(exp), fabric)[1]}

@@ -154,6 +154,121 @@ def test_other_worlds_are_tested_against_the_same_null(tests):
     assert study.rejected_in(hopeless, "good").all()
 
 
+def snippets(rng, seconds):
+    return torch.from_numpy(0.1 * rng.normal(size=int(16_000 * seconds))).clamp(-1, 1)
+
+
+def make_textgrids(root, rng, people):
+    rows = ["speaker,sex,nose,chin"]
+    for number in range(people):
+        for folder in ("audio", "grids"):
+            (root / folder / f"p{number}").mkdir(parents=True)
+        last = ("ZH",) if number < 3 else ("S",)
+        alignment = Alignment(("SIL", "P", "AA", *last), np.array([0.0, 0.1, 0.2, 0.5, 0.6]))
+        alignments.write_textgrid(root / "grids" / f"p{number}" / "a.TextGrid", alignments.textgrid_of(alignment))
+        write_wav(root / "audio" / f"p{number}" / "a.wav", snippets(rng, 0.6), 16_000)
+        rows.append(f"p{number},F,{rng.normal():.3f},{rng.normal():.3f}")
+    (root / "measurements.csv").write_text("\n".join(rows) + "\n")
+
+
+def make_timit(root, rng, people):
+    lines = [";ID Sex DR Use RecDate BirthDate Ht Race Edu Comments"]
+    for number in range(people):
+        name = f"FA{chr(65 + number)}B0"
+        folder = root / ("TEST" if number < 2 else "TRAIN") / "DR1" / name
+        folder.mkdir(parents=True)
+        (folder / "SA1.PHN").write_text("0 1600 h#\n1600 3200 p\n3200 8000 aa\n8000 9600 h#\n")
+        write_wav(folder / "SA1.WAV", snippets(rng, 0.6), 16_000)
+        lines.append(f"{name[1:]} F 1 TRN 01/03/86 06/17/60 5'{rng.integers(0, 12):d}\" WHT BS")
+    (root / "DOC").mkdir()
+    (root / "DOC" / "SPKRINFO.TXT").write_text("\n".join(lines) + "\n")
+
+
+def make_visage(root, rng, people):
+    rows = ["ID,1,2"]
+    for number in range(people):
+        for phoneme in ("4", "17"):
+            folder = root / "extract_phoneme_processed" / "female" / phoneme
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"F{number:06d}_0.npy", 0.1 * rng.normal(size=4410))
+        rows.append(f"{number},{rng.normal():.3f},{rng.normal():.3f}")
+    (root / "AMs_final.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "make", "pairs", "rare"),
+    [
+        ("textgrids", make_textgrids, (2, 2), ("S", "ZH")),
+        ("timit", make_timit, (2, 1), ()),
+        ("visage", make_visage, (2, 2), ()),
+    ],
+)
+def test_both_tests_run_on_every_real_layout(exp, tmp_path, data, make, pairs, rare):
+    make(tmp_path, np.random.default_rng(0), 12)
+    found = study.real_tests(exp, data, tmp_path, "woman")
+    assert found.tests.errors.shape == pairs
+    assert found.tests.others["dealt"].shape == pairs
+    assert set(found.rare) == set(rare)
+    assert found.lost == ()
+    assert len(found.table) == 12
+    assert {split: errors.shape for split, errors in found.leak.items()} == dict.fromkeys(
+        study.method.SPLITS, (study.sizes(exp).leak_repetitions, *pairs)
+    )
+
+
+def test_too_few_people_are_said_so(exp, tmp_path):
+    make_textgrids(tmp_path, np.random.default_rng(0), 6)
+    with pytest.raises(
+        ValueError, match="no phoneme is said by 10 of the 6 subjects of sex 'woman'; the test needs more"
+    ):
+        study.real_tests(exp, "textgrids", tmp_path, "woman")
+
+
+def test_people_written_out_come_back_with_their_faces_and_phonemes(exp, made, tmp_path):
+    folder = study.written_out(exp, made, tmp_path, "man", 11)
+    tokens, table, lost = study.real_speech("textgrids", folder, "man")
+    assert lost == ()
+    assert set(tokens.phone_names) >= set(study.PHONEMES) - {"R"}
+    labels = [f"p{who}" for who in made.of("man")[2].identity[:11]]
+    kept = made.of("man")[1].values[:11][np.argsort(labels)]
+    by_name = table.values[np.argsort([table.labels[i] for i in range(11)])]
+    np.testing.assert_allclose(by_name, kept)
+
+
+def test_phonemes_are_renumbered_when_some_are_left_out(made):
+    few = study.only(made.tokens, ["P", "AA"])
+    assert few.phone_names == ("P", "AA")
+    assert len(few) == len(made.tokens.of("P")) + len(made.tokens.of("AA"))
+    torch.testing.assert_close(few.of("AA").features, made.tokens.of("AA").features)
+
+
+def test_associations_of_two_matrices_that_agree_only_in_columns_vanish_when_centred(exp):
+    rng = np.random.default_rng(0)
+    column = rng.gamma(1.0, size=20)
+    moved, explained = (column * rng.uniform(0.7, 1.3, (15, 20)) for _ in range(2))
+    found = study.associations(exp, moved, explained)
+    for reading in ("pairs", "measurements"):
+        value, control = found[reading]
+        assert value.low > 0
+        assert control.low > 0, "shuffled phonemes show it too"
+    value, control = found["two-way"]
+    assert value.low < 0 < value.high
+    assert control.low < 0 < control.high
+    same = study.associations(exp, moved, moved + 0.01 * explained)["two-way"][0]
+    assert same.low > 0
+
+
+def test_networks_come_from_the_cache_the_second_time(exp, made, monkeypatch):
+    fabric = training.launch("cpu")
+    explained, losses = study.trained_networks(exp, made, fabric)
+    assert losses.ndim == 2
+    assert losses.shape[1] == study.sizes(exp).folds
+    monkeypatch.setattr(study.method, "train_members", None)
+    again, same = study.trained_networks(exp, made, fabric)
+    pd.testing.assert_frame_equal(again, explained)
+    np.testing.assert_array_equal(same, losses)
+
+
 def test_real_speech_is_read_and_tested_like_the_world(tmp_path):
     rng = np.random.default_rng(0)
     rows = ["speaker,sex,nose"]
