@@ -132,14 +132,19 @@ def _matrix(similarities: np.ndarray, identities: np.ndarray) -> tuple[np.ndarra
 def _sorted_pairs(similarities: np.ndarray, identities: np.ndarray) -> _Pairs:
     similarities, people, person = _matrix(similarities, identities)
     rows, columns = np.triu_indices(len(person), k=1)
-    scores = similarities[rows, columns]
+    return _cut_into_cells(similarities[rows, columns], person[rows], person[columns], people, CELLS)
+
+
+def _cut_into_cells(
+    scores: np.ndarray, first: np.ndarray, second: np.ndarray, people: np.ndarray, cells: int
+) -> _Pairs:
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]
     # Each cut moves down to the next change of score.
     change = np.r_[0, np.flatnonzero(scores[1:] != scores[:-1]) + 1, len(scores)]
-    wanted = np.linspace(0, len(scores), CELLS + 1).astype(int)
+    wanted = np.linspace(0, len(scores), cells + 1).astype(int)
     starts = np.unique(change[np.searchsorted(change, wanted)])
-    return _Pairs(scores, person[rows[order]], person[columns[order]], starts, people)
+    return _Pairs(scores, first[order], second[order], starts, people)
 
 
 def _rates_at_cell_ends(pairs: _Pairs, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +159,41 @@ def _rates_at_cell_ends(pairs: _Pairs, weights: np.ndarray) -> tuple[np.ndarray,
         impostor[cell] = impostor[cell - 1] + np.einsum("ri,ri->r", weights @ counts, weights)
         genuine[cell] = genuine[cell - 1] + weights @ own
     return impostor, genuine
+
+
+def resampled_rates(
+    scores: Float[np.ndarray, " pairs"],
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    weights: Int[np.ndarray, "resamples people"],
+    *,
+    cells: int = CELLS,
+) -> tuple[Float[np.ndarray, "points resamples"], Float[np.ndarray, "points resamples"]]:
+    """False and true accept rates of any list of pairs on resampled people, at `cells` thresholds that hold about as many pairs each.
+
+    With no more distinct scores than cells these are all points of the curve. Pairs count as in `identity_bootstrap`.
+
+    Parameters
+    ----------
+    scores
+        Larger means more alike.
+    first, second
+        Person on either side of each pair, as columns of `weights`; a pair with itself is a same pair.
+    weights
+        How often each person was drawn.
+
+    Returns
+    -------
+    tuple
+        From (0, 0) to (1, 1) down each column; NaN in resamples that hold no same or no different pair.
+    """
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores: {int((~np.isfinite(scores)).sum())} of {scores.size} are NaN or infinite")
+    pairs = _cut_into_cells(scores, first, second, np.arange(weights.shape[1]), cells)
+    counts = _rates_at_cell_ends(pairs, weights.astype(float))
+    usable = (counts[0][-1] > 0) & (counts[1][-1] > 0)
+    fpr, tpr = (np.where(usable, count / np.where(usable, count[-1], 1.0), np.nan) for count in counts)
+    return fpr, tpr
 
 
 def _walk(

@@ -157,8 +157,13 @@ def match_accuracy(
 
 
 def bootstrap_match_accuracy(
-    scores: Float[np.ndarray, "people people"], sizes: ArrayLike, *, rng: np.random.Generator, resamples: int = 1000
-) -> Float[np.ndarray, resamples * sizes]:
+    scores: Float[np.ndarray, "people people"],
+    sizes: ArrayLike,
+    *,
+    rng: np.random.Generator | None = None,
+    resamples: int = 1000,
+    weights: Int[np.ndarray, "draws people"] | None = None,
+) -> Float[np.ndarray, replicates * sizes]:
     """Replicates of `match_accuracy` over resampled people, who are drawn as probes and as rivals at once.
 
     A person drawn twice is not a rival of itself. One matrix product counts for all resamples.
@@ -170,18 +175,23 @@ def bootstrap_match_accuracy(
     sizes
         One or more gallery sizes.
     rng
-        Source of the resampling.
+        Source of the resampling, unless `weights` are given.
     resamples
         Number of bootstrap samples.
+    weights
+        How often each person is drawn in each sample, from `by_identity.resample_identities`: give the same to systems that are to be
+        compared. A sample that draws too few people for a size is NaN there.
 
     Raises
     ------
     ValueError
-        As `compare`; also if a size is too large for the number of people.
+        As `compare`; also if a size is too large for the number of people, or if not exactly one of `rng` and `weights` is given.
     """
     flat, shape = whole_sizes(sizes)
     compare(scores)
     people = len(scores)
+    if (rng is None) == (weights is None):
+        raise ValueError("expected either rng (and resamples) or weights")
     if flat.max() > people // 2:
         raise ValueError(
             f"sizes: resampling {people} people supports galleries up to {people // 2}, found {flat.max()}"
@@ -190,14 +200,19 @@ def bootstrap_match_accuracy(
     below = scores < low
     equal = (scores <= high) & ~below
     np.fill_diagonal(equal, False)
-    weight = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
+    weight = weights if rng is None else rng.multinomial(people, np.full(people, 1 / people), size=resamples)
+    if weight.shape[1:] != (people,):
+        raise ValueError(f"weights: expected one column for each of {people} people, found shape {weight.shape}")
+    drawn = weight.sum(axis=1, keepdims=True)
     counts = [
         np.rint(weight.astype(np.float32) @ mask.T.astype(np.float32)).astype(np.int64) for mask in (below, equal)
     ]
-    first = _first_place(counts[0].ravel(), counts[1].ravel(), (people - weight).ravel(), flat).reshape(
-        len(flat), *weight.shape
-    )
-    return ((first * weight).sum(-1) / people).T.reshape(resamples, *shape)
+    rivals = drawn - weight
+    enough = np.maximum(rivals, flat.max() - 1)
+    first = _first_place(counts[0].ravel(), counts[1].ravel(), enough.ravel(), flat).reshape(len(flat), *weight.shape)
+    means = (first * weight).sum(-1) / np.maximum(drawn[:, 0], 1)
+    short = (np.where(weight > 0, rivals, people).min(axis=1) < flat[:, None] - 1) | (drawn[:, 0] == 0)
+    return np.where(short, np.nan, means).T.reshape(len(weight), *shape)
 
 
 def _tie_range(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

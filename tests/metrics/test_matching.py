@@ -135,3 +135,22 @@ def bare(function: Callable) -> Callable:
 def test_bad_input_is_refused_with_its_name(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_given_weights_and_own_draws_are_the_same_bootstrap() -> None:
+    scores = np.random.default_rng(3).normal(size=(20, 20))
+    weights = np.random.default_rng(9).multinomial(20, np.full(20, 1 / 20), size=7)
+    own = matching.bootstrap_match_accuracy(scores, [2, 5], rng=np.random.default_rng(9), resamples=7)
+    assert np.array_equal(matching.bootstrap_match_accuracy(scores, [2, 5], weights=weights), own)
+    with pytest.raises(ValueError, match="either rng"):
+        matching.bootstrap_match_accuracy(scores, 2)
+    with pytest.raises(ValueError, match="one column for each of 20 people"):
+        inspect.unwrap(matching.bootstrap_match_accuracy)(scores, 2, weights=weights[:, :5])
+
+
+def test_a_sample_with_too_few_people_is_undefined_for_that_size_only() -> None:
+    scores = np.random.default_rng(4).normal(size=(10, 10))
+    weights = np.array([[3, 0, 1, 0, 0, 0, 0, 0, 0, 0], np.ones(10, dtype=int), np.zeros(10, dtype=int)])
+    found = matching.bootstrap_match_accuracy(scores, [2, 5], weights=weights)
+    assert np.isnan(found).tolist() == [[False, True], [False, False], [True, True]]
+    assert found[1] == pytest.approx(matching.match_accuracy(scores, [2, 5]))
