@@ -11,6 +11,7 @@ DATA ?=
 DATA_ROOT ?=
 SEED ?= 0
 DEVICE ?= auto
+WAV ?=
 JOBS ?=
 THREADS ?= 1
 TIMEOUT ?=
@@ -23,13 +24,14 @@ export OPENBLAS_NUM_THREADS := $(THREADS)
 WORKERS := $(or $(JOBS),auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint bench lab outputs lock clean
+.PHONY: help setup reproduce voice test lint bench lab outputs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make reproduce takes PAPER=01,06 PROFILE=smoke|quick|full DATA= DATA_ROOT= SEED= DEVICE=auto|cpu|cuda|mps"
 	@echo "                       JOBS= (notebooks at once) THREADS= (of each) TIMEOUT= (seconds of each) FORCE=1"
+	@echo "  make voice WAV=my_voice.wav needs the networks of notebook 03, which it trains on its first run"
 	@echo "  PYTHON=python3.12 make setup chooses the Python (3.11 or newer) of a new .venv"
 
 setup: $(STAMP) ## Make .venv from requirements.lock (nothing to do when it is current)
@@ -46,6 +48,10 @@ $(STAMP): requirements.lock pyproject.toml
 reproduce: setup ## Run the paper notebooks headless; end with the table of claims
 	@$(BIN)/python -m paper_utils.reproduce --paper "$(PAPER)" --profile "$(PROFILE)" --data "$(DATA)" --data-root "$(DATA_ROOT)" \
 		--seed "$(SEED)" --device "$(DEVICE)" --jobs "$(JOBS)" --threads "$(THREADS)" --timeout "$(TIMEOUT)" --force "$(FORCE)"
+
+voice: setup ## Draw the face that paper 03 makes of a recording: make voice WAV=my_voice.wav
+	@test -n "$(WAV)" || { echo "make voice: which recording? expected WAV=path of a WAV, FLAC, Ogg, MP3 or AIFF file" >&2; exit 2; }
+	@$(BIN)/python -m paper_utils.voice_to_face "$(WAV)"
 
 test: setup lint ## Run all checks: style, unit tests, doctests, and every notebook against its stored outputs
 	PAPER_UTILS_QUIET=1 PAPER_UTILS_OUTPUT=$(CURDIR)/build/test $(BIN)/python -m pytest notebooks tests paper_utils \

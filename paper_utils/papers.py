@@ -64,6 +64,8 @@ PAPERS: dict[str, Paper] = {
             "Disjoint Mapping Network for Cross-modal Matching of Voices and Faces",
             "1807.04836",
             2018,
+            data=("world", "voxceleb"),
+            needs_root=("voxceleb",),
         ),
         Paper(
             "03",
@@ -71,6 +73,8 @@ PAPERS: dict[str, Paper] = {
             "Face Reconstruction from Voice using Generative Adversarial Networks",
             "1905.10604",
             2019,
+            data=("world", "voxceleb"),
+            needs_root=("voxceleb",),
         ),
         Paper(
             "04",
@@ -107,6 +111,8 @@ PAPERS: dict[str, Paper] = {
             "The Hidden Dance of Phonemes and Visage: Unveiling the Enigmatic Link between Phonemes and Facial Features",
             "2307.13953",
             2023,
+            data=("world", "timit", "textgrids", "visage"),
+            needs_root=("timit", "textgrids", "visage"),
         ),
     )
 }

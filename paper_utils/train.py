@@ -29,11 +29,17 @@ import numpy as np
 from paper_utils import devices, experiment, files, papers, training
 from paper_utils.nn import official_weights
 from paper_utils.recipes import evaluation, face_data, face_recognition, published
-from paper_utils.studies import sphereface2, sphereface_r
+from paper_utils.studies import dimnet, phonemes, sphereface2, sphereface_r, voice_to_face
 
 Training = Callable[[lightning_fabric.Fabric], np.ndarray]  # gives the loss of every step
 # What each paper trains: a function of the experiment that gives named calls, each taking a Fabric.
-STUDIES = {"05": sphereface2.trainings, "06": sphereface_r.trainings}
+STUDIES = {
+    "02": dimnet.trainings,
+    "03": voice_to_face.trainings,
+    "05": sphereface2.trainings,
+    "06": sphereface_r.trainings,
+    "10": phonemes.trainings,
+}
 EVALUATE = "evaluate"
 # Options that mean something for one way of training only; they have no value unless given.
 STUDY_ONLY = ("profile", "data", "only")

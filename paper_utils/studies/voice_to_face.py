@@ -524,12 +524,15 @@ class Matching:
         U, G and A: the impostor is anybody, of the speaker's sex, of the other sex. Shares of trials.
     wins
         The table behind them.
+    draws
+        The same three on every resample, by name.
     """
 
     any_impostor: Estimate
     same_sex: Estimate
     other_sex: Estimate
     wins: cross_modal.PairWins
+    draws: dict[str, Float[np.ndarray, " resamples"]]
 
 
 def match(
@@ -559,11 +562,35 @@ def match(
     scores = (functional.normalize(probes.double(), dim=1) @ functional.normalize(gallery.double(), dim=1).T).numpy()
     wins = cross_modal.pair_wins(scores, probe_people.numpy(), gallery_people.numpy(), len(sex))
     everybody, alike = ~np.eye(len(sex), dtype=bool), sex[:, None] == sex
-    estimates = []
-    for eligible in (everybody, alike & everybody, ~alike):
-        measured = wins.accuracy(eligible, weights=weights, average="people")
-        estimates.append(_interval(measured.value, measured.draws, len(sex)))
-    return Matching(*estimates, wins)
+    eligible = {"any_impostor": everybody, "same_sex": alike & everybody, "other_sex": ~alike}
+    found = {name: wins.accuracy(rivals, weights=weights, average="people") for name, rivals in eligible.items()}
+    estimates = {name: _interval(measured.value, measured.draws, len(sex)) for name, measured in found.items()}
+    return Matching(**estimates, wins=wins, draws={name: measured.draws for name, measured in found.items()})
+
+
+def difference(one: Matching, other: Matching, which: str = "same_sex", *, same_people: bool = True) -> Estimate:
+    """How much more often `one` is right than `other`.
+
+    Parameters
+    ----------
+    one, other
+        Of two kinds of probes, or of two groups of people.
+    which
+        ``"any_impostor"``, ``"same_sex"`` or ``"other_sex"``.
+    same_people
+        Whether both are about the same people, drawn alike: then their resamples are paired, which makes the interval narrow. Otherwise the
+        order of one is turned round, since the resamples of two groups have nothing to do with each other.
+
+    Raises
+    ------
+    ValueError
+        If they were drawn a different number of times.
+    """
+    first, second = one.draws[which], other.draws[which]
+    if len(first) != len(second):
+        raise ValueError(f"difference: expected equally many resamples, found {len(first)} and {len(second)}")
+    value = getattr(one, which).value - getattr(other, which).value
+    return _interval(value, first - (second if same_people else second[::-1]), getattr(one, which).n)
 
 
 def sex_only_ceiling(sex: Int[np.ndarray, " people"]) -> float:

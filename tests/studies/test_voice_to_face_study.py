@@ -195,6 +195,22 @@ def test_real_faces_are_never_matched_with_themselves():
     assert found.wins.matches.sum() < 24 * 3
 
 
+def test_differences_are_paired_on_the_same_people_and_not_across_groups():
+    probes, _ = items(8, 3, 20, 0, 0.1)
+    evaluation = study.Evaluation(side(), probes, WEIGHTS)
+    good, bad = evaluation.match(probes), evaluation.match(-probes)
+    gain = study.difference(good, bad, "any_impostor")
+    assert (gain.value, gain.n) == (good.any_impostor.value - bad.any_impostor.value, 8)
+    same = study.difference(good, good)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    noisy = evaluation.match(torch.randn(24, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    apart = study.difference(noisy, noisy, "any_impostor", same_people=False)
+    assert apart.low < 0 < apart.high
+    fewer = study.Evaluation(side(), probes, WEIGHTS[:10]).match(probes)
+    with pytest.raises(ValueError, match="equally many resamples"):
+        study.difference(good, fewer)
+
+
 # -------------------------------------------------------------------------------------------------- traits and measurements
 
 
