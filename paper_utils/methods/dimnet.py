@@ -440,8 +440,9 @@ class DIMNet:
 class Standardised(nn.Module):
     """An encoder whose embedding has mean 0 and variance 1 in the batch, number by number (batch normalisation without scale and shift).
 
-    Both methods below compare embeddings. At the start these differ little from each other and by far from zero, so that all comparisons
-    look alike and nothing is learned for hundreds of steps; DIMNet's linear classifiers do not have this problem.
+    Both methods below compare embeddings, which at the start differ little from each other and much from zero: all comparisons look
+    alike. The encoder may be one that was trained alone (`Job.start`); from random weights most short runs of both methods learn nothing,
+    since each encoder must already show something before the other one can agree with it.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -460,9 +461,8 @@ class SVHF:
 
     .. math:: P(\text{first}) = \mathrm{softmax}\,\mathrm{MLP}\big([F(q),\,F'(g_1),\,F'(g_2)]\big)_1
 
-    The encoders are those of this project in place of VGG-M; both candidates go through the same one. The published networks start from
-    trained weights and see one stranger for each probe. Here they start from random ones, where one stranger teaches nothing in some
-    hundred updates; several from the same batch do, at the cost of the last layers only.
+    The encoders are those of this project in place of VGG-M; both candidates go through the same one. As the published networks do, it
+    should start from encoders that were trained before (`Job.start`).
 
     Parameters
     ----------
@@ -471,7 +471,7 @@ class SVHF:
     hidden
         Widths of the two inner layers at full width; scaled like the encoders.
     strangers
-        Triples of each probe, each in both orders. The published network has one.
+        Triples of each probe, each in both orders; strangers are other people of the batch, which costs the last layers only.
 
     References
     ----------
@@ -480,7 +480,7 @@ class SVHF:
 
     probe: str = "voice"
     hidden: tuple[int, int] = (1024, 512)  # as published
-    strangers: int = 16  # choice of ours
+    strangers: int = 1  # as published
 
     def __post_init__(self) -> None:
         if self.probe not in MODALITIES or self.strangers < 1:
@@ -507,13 +507,11 @@ class SVHF:
         other = (np.arange(len(people))[:, None] + shifts).ravel() % len(people)
         different = people[own] != people[other]
         own, other = (torch.from_numpy(rows[different]).to(probe.device) for rows in (own, other))
-        first = modules["judge"](
-            torch.cat([probe[own], probe[own]]),
-            torch.cat([candidate[own], candidate[other]]),
-            torch.cat([candidate[other], candidate[own]]),
+        logits = modules["judge"](
+            probe, candidate, torch.cat([own, own]), torch.cat([own, other]), torch.cat([other, own])
         )
         answers = torch.arange(2, device=probe.device).repeat_interleave(len(own))
-        return functional.cross_entropy(first, answers)
+        return functional.cross_entropy(logits, answers)
 
 
 def _standardised(data: Meetings, split: Split, train: TrainConfig) -> dict[str, nn.Module]:
@@ -532,7 +530,11 @@ def _pairs(
 
 
 class Judge(nn.Module):
-    """Three features in, two logits out: is the first or the second candidate the right one?"""
+    """Three features in, two logits out: is the first or the second candidate the right one?
+
+    The first layer is linear in the three features side by side, so each item passes through its share of it once, whatever the number of
+    triples that it is part of.
+    """
 
     def __init__(self, dim: int, first: int, second: int, *, seed: int) -> None:
         super().__init__()
@@ -542,21 +544,20 @@ class Judge(nn.Module):
 
     def forward(
         self,
-        probe: Float[Tensor, "batch dim"],
-        first: Float[Tensor, "batch dim"],
-        second: Float[Tensor, "batch dim"],
-    ) -> Float[Tensor, "batch 2"]:
-        """Logits of "the first" and "the second"."""
-        return self.rest(self.streams(torch.cat([probe, first, second], dim=1)))
-
-    def all_pairs(
-        self, probe: Float[Tensor, " dim"], first: Float[Tensor, "n dim"], second: Float[Tensor, "m dim"]
-    ) -> Float[Tensor, "n m"]:
-        """Logit of "the first" minus that of "the second", for all combinations: the first layer is computed once a stream."""
-        parts = self.streams.weight.split(len(probe), dim=1)
-        hidden = (probe @ parts[0].T + self.streams.bias) + (first @ parts[1].T)[:, None] + (second @ parts[2].T)[None]
-        logits = self.rest(hidden)
-        return logits[..., 0] - logits[..., 1]
+        probes: Float[Tensor, "probes dim"],
+        candidates: Float[Tensor, "candidates dim"],
+        probe: Int[Tensor, " *triples"],
+        first: Int[Tensor, " *triples"],
+        second: Int[Tensor, " *triples"],
+    ) -> Float[Tensor, "*triples 2"]:
+        """Logits of "the first" and "the second" of triples, given as rows of probes and of candidates."""
+        parts = self.streams.weight.split(probes.shape[1], dim=1)
+        hidden = (
+            functional.linear(probes, parts[0], self.streams.bias)[probe]
+            + functional.linear(candidates, parts[1])[first]
+            + functional.linear(candidates, parts[2])[second]
+        )
+        return self.rest(hidden)
 
 
 @dataclass(frozen=True)
@@ -572,31 +573,24 @@ class Contrastive:
     ----------
     scale
         :math:`s`. Fixed: learned, it falls towards 0 as long as nothing is known, and stays there.
-    alone
-        Share of the updates, the first ones, in which each encoder learns the training people with a classifier of its own. Without them
-        most runs learn nothing: each encoder must already show something before the other one can agree with it.
     """
 
     scale: float = 4.0  # choice of ours
-    alone: float = 0.5  # choice of ours
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < math.inf or not 0 <= self.alone < 1:
-            raise ValueError(f"expected scale > 0 and alone in [0, 1), found {self.scale} and {self.alone}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale: expected a positive number, found {self.scale}")
 
     def updates(self, train: TrainConfig) -> int:
         """One a step."""
         return train.steps
 
     def build(self, data: Meetings, split: Split, train: TrainConfig) -> dict[str, nn.Module]:
-        """Encoders, and the classifiers of their first steps."""
-        heads = Classifiers({IDENTITY: len(split.train)}, train.encoders.dim, shared=False, seed=split.seed + 2)
-        return {**_standardised(data, split, train), "heads": heads}
+        """Encoders alone."""
+        return _standardised(data, split, train)
 
     def loss(self, modules: Mapping[str, nn.Module], batches: Batches, step: int) -> Float[Tensor, ""]:
-        """`contrastive_loss` of a batch of people, a recording and a picture of each; before that, both modalities alone."""
-        if step < self.alone * batches.train.steps:
-            return DIMNet(shared=False).loss(modules, batches, step)
+        """`contrastive_loss` of a batch of people, a recording and a picture of each."""
         people, sides = _pairs(modules, batches, step)
         voice, face = (functional.normalize(sides[modality], dim=1) for modality in MODALITIES)
         stranger = torch.from_numpy(people[:, None] != people).to(voice.device)
@@ -730,6 +724,7 @@ def fit(
     method: Method,
     train: TrainConfig,
     *,
+    start: Mapping[str, nn.Module] | None = None,
     checkpoint: Path | None = None,
 ) -> Trained:
     """Train one model on the training people of a split.
@@ -744,10 +739,14 @@ def fit(
         Training people, and the seed of weights, batches and augmentation.
     method, train
         What to train and how.
+    start
+        Encoders ``"voice"`` and ``"face"`` to start from, of the same sizes, for `SVHF` and `Contrastive`.
     checkpoint
         File to resume from and save to.
     """
     modules = method.build(data, split, train)
+    for modality in MODALITIES if start is not None else ():
+        modules[modality].encoder.load_state_dict(start[modality].state_dict())
     parameters = [p for module in modules.values() for p in module.parameters()]
     steps = method.updates(train)
     optimizer, schedule = train.optimise(parameters, steps)
@@ -772,29 +771,37 @@ class Job:
         Voices and faces of everybody.
     splits
         Training and test people, one seed each.
+    start
+        The job whose encoders, trained on the same split, are the first ones here; its updates come on top of these.
     """
 
     method: Method
     data: Meetings
     splits: tuple[Split, ...]
     train: TrainConfig
+    start: Job | None = None
 
     def run(self, fabric: lightning_fabric.Fabric) -> list[Trained]:
         """The trained models, each from the cache if the same code, data, split and configuration were trained before."""
         return [self._one(fabric, split) for split in self.splits]
 
-    def _one(self, fabric: lightning_fabric.Fabric, split: Split) -> Trained:
-        def anew(checkpoint: Path) -> dict[str, Any]:
-            done = fit(fabric, self.data, split, self.method, self.train, checkpoint=checkpoint)
-            history = {name: torch.from_numpy(values) for name, values in done.history.items()}
-            return {"modules": {n: m.state_dict() for n, m in done.modules.items()}, "history": history}
-
-        key = {
+    def _key(self, split: Split) -> dict[str, Any]:
+        return {
             "data": self.data.fingerprint,
             "split": dataclasses.asdict(split),
             "method": {"name": type(self.method).__name__, **dataclasses.asdict(self.method)},
             "train": dataclasses.asdict(self.train),
+            "start": None if self.start is None else self.start._key(split),
         }
+
+    def _one(self, fabric: lightning_fabric.Fabric, split: Split) -> Trained:
+        def anew(checkpoint: Path) -> dict[str, Any]:
+            before = None if self.start is None else self.start._one(fabric, split).modules
+            done = fit(fabric, self.data, split, self.method, self.train, start=before, checkpoint=checkpoint)
+            history = {name: torch.from_numpy(values) for name, values in done.history.items()}
+            return {"modules": {n: m.state_dict() for n, m in done.modules.items()}, "history": history}
+
+        key = self._key(split)
         state = training.cached("dimnet", key, anew, code=[Path(__file__)], fabric=fabric)
         modules = self.method.build(self.data, split, self.train)
         for name, module in modules.items():
@@ -930,17 +937,17 @@ def svhf_wins(trained: Trained, data: Meetings, *, per_person: int = 2) -> PairW
         else (items.face_people, items.voice_people)
     )
     judge = trained.modules["judge"]
-    embeddings = torch.from_numpy(candidate).float()
+    probes_in, candidates = (torch.from_numpy(side).float() for side in (probe, candidate))
     total, count = len(items.people), np.bincount(people, minlength=len(items.people))
-    won = np.zeros((total, total))
-    for features, person in zip(torch.from_numpy(probe).float(), probe_people, strict=True):
-        own = torch.from_numpy(people == person)
-        gap = (
-            judge.all_pairs(features, embeddings[own], embeddings)
-            - judge.all_pairs(features, embeddings, embeddings[own]).T
-        )
-        share = ((gap > 0).double() + 0.5 * (gap == 0).double()).sum(0).numpy()
-        won[person] += np.bincount(people, share, minlength=total)
+    won, every = np.zeros((total, total)), torch.arange(len(people))
+    for row, person in enumerate(probe_people):
+        own = torch.from_numpy(np.flatnonzero(people == person))
+        pairs = torch.cartesian_prod(own, every)
+        query = torch.full((len(pairs),), row)
+        logits = [judge(probes_in, candidates, query, *sides) for sides in (pairs.T, pairs.T.flip(0))]
+        gap = (logits[0][:, 0] - logits[0][:, 1]) - (logits[1][:, 0] - logits[1][:, 1])
+        share = ((gap > 0).double() + 0.5 * (gap == 0).double()).view(len(own), -1).sum(0)
+        won[person] += np.bincount(people, share.numpy(), minlength=total)
     probes = np.bincount(probe_people, minlength=total)
     trials = np.outer(probes * count, count)
     wins = np.where(trials > 0, won / np.where(trials > 0, trials, 1), 0)

@@ -140,7 +140,7 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
     """All trainings of notebook 02, none of which has run.
 
     Scaled to a few hundred people: both encoders at an eighth of their width, 16 numbers an embedding, 150 updates. Choices of ours, the
-    same for all methods.
+    same for all methods; the two that look at pairs start from the encoders that were trained with separate classifiers.
 
     Parameters
     ----------
@@ -185,6 +185,8 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
         PERMUTED: (variant("I", permuted=True), data, few),
     }
     jobs = {name: dimnet.Job(method, on, splits[:count], small) for name, (method, on, count) in planned.items()}
+    for name in ("SVHF", "contrastive"):
+        jobs[name] = dataclasses.replace(jobs[name], start=jobs[SEPARATE])
     return Study(data, dealt, jobs)
 
 

@@ -351,21 +351,46 @@ def test_svhf_decides_all_triples_in_both_orders(fabric, probe) -> None:
         for q, who in enumerate(asked):
             for m, g in itertools.product(np.flatnonzero(people == who), range(len(people))):
                 if people[g] != who:
-                    first, second = (
-                        trained.modules["judge"](query[[q]], candidate[[a]], candidate[[b]])[0]
-                        for a, b in ((m, g), (g, m))
-                    )
+                    rows = torch.tensor([q, q]), torch.tensor([m, g]), torch.tensor([g, m])
+                    first, second = trained.modules["judge"](query, candidate, *rows)
                     margin = (first[0] - first[1]) - (second[0] - second[1])
                     expected[who, people[g]] += float(margin > 0) / 8
     assert wins.wins == pytest.approx(expected)
     assert wins.skipped() == 0
 
 
-def test_svhf_learns_the_planted_trait(fabric) -> None:
+def test_the_judge_looks_at_three_features_side_by_side() -> None:
+    judge = dn.Judge(4, 6, 5, seed=0)
+    probes, candidates = (torch.randn(n, 4, generator=torch.Generator().manual_seed(n)) for n in (2, 3))
+    rows = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, 1], [2, 2]]), torch.tensor([[2, 0], [1, 0]])
+    found = judge(probes, candidates, *rows)
+    together = torch.cat([probes[rows[0]], candidates[rows[1]], candidates[rows[2]]], dim=-1)
+    assert torch.allclose(found, judge.rest(judge.streams(together)), atol=1e-6)
+
+
+def test_pair_methods_learn_the_planted_trait_from_encoders_trained_alone(fabric) -> None:
     data = planted(people=40)
     split = Split(tuple(range(100, 130)), tuple(range(130, 140)), seed=1)
-    trained = dn.fit(fabric, data, split, dn.SVHF(), dataclasses.replace(SMALL, steps=150, batch_size=30))
-    assert dn.svhf_wins(trained, data).accuracy().value > 0.65
+    alone = dn.Job(dn.DIMNet.variant("I", shared=False), data, (split,), SMALL)
+    for method in (dn.SVHF(), dn.Contrastive()):
+        job = dn.Job(method, data, (split,), SMALL, start=alone)
+        (trained,) = job.run(fabric)
+        if isinstance(method, dn.SVHF):
+            assert dn.svhf_wins(trained, data).accuracy().value > 0.65
+        else:
+            assert accuracy(trained, data) > 0.65
+
+
+def test_a_job_starts_from_the_encoders_of_another_one(fabric) -> None:
+    data, none = planted(), dataclasses.replace(SMALL, steps=1, learning_rate=1e-12)
+    alone = dn.Job(dn.DIMNet.variant("I", shared=False), data, (SPLIT,), dataclasses.replace(SMALL, steps=3))
+    (before,) = alone.run(fabric)
+    (after,) = dn.Job(dn.Contrastive(), data, (SPLIT,), none, start=alone).run(fabric)
+    (fresh,) = dn.Job(dn.Contrastive(), data, (SPLIT,), none).run(fabric)
+    weights = [run.modules["face"].state_dict() for run in (after, fresh)]
+    trained = before.modules["face"].state_dict()["model.0.weight"]
+    assert torch.allclose(weights[0]["encoder.model.0.weight"], trained)
+    assert not torch.allclose(weights[1]["encoder.model.0.weight"], trained)
 
 
 # ------------------------------------------------------------------------------------------------------------- faults
@@ -391,7 +416,7 @@ def test_unknown_people_and_covariates_are_named() -> None:
         (lambda: dn.TrainConfig(schedule="cosine"), "'steps' or 'one-cycle'"),
         (lambda: dn.TrainConfig(crop_frames=(5, 3)), "1 <= shortest <= longest"),
         (lambda: dn.SVHF(probe="text"), "'voice' or 'face'"),
-        (lambda: dn.Contrastive(scale=0.0), "scale > 0"),
+        (lambda: dn.Contrastive(scale=0.0), "scale: expected a positive number"),
         (lambda: dn.Classifiers({"sex": 1}, 4), r"sex \(1\)"),
         (lambda: dn.FaceEncoder(width=0.0), "to be positive"),
     ],
