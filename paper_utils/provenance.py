@@ -41,7 +41,9 @@ def _direct_imports(source: str) -> set[Path]:
     return set().union(*map(_files_of, _imported_names(source)))
 
 
-@functools.lru_cache(maxsize=512)  # reading a file is quick, parsing it is not, and a notebook asks for the same files once a training
+@functools.lru_cache(
+    maxsize=512
+)  # reading a file is quick, parsing it is not, and a notebook asks for the same files once a training
 def _imported_names(source: str) -> frozenset[str]:
     plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
     names: set[str] = set()
