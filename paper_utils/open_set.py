@@ -450,18 +450,19 @@ def unseen_embeddings(
     return trained.member(member)(data.images[rows].flatten(1)).double().numpy(), rows.numpy()
 
 
-def open_set_roc(
+def open_set_scores(
     trained: Trained, data: LabelledImages, *, per_identity: int | None = None
-) -> list[verification.Roc | None]:
-    """ROC of every member over all pairs of images of its unseen identities; None for a member whose embeddings are not finite."""
-    curves: list[verification.Roc | None] = []
+) -> list[verification.SortedScores | None]:
+    """Scores of every member over all pairs of images of its unseen identities; None for a member whose embeddings are not finite."""
+    scores: list[verification.SortedScores | None] = []
     for member in range(len(trained.splits)):
         embeddings, rows = unseen_embeddings(trained, data, member, per_identity=per_identity)
         if np.isfinite(embeddings).all():
-            curves.append(verification.roc(*verification.all_pairs(embeddings, data.identities[rows].numpy())))
+            pairs = verification.all_pairs(embeddings, data.identities[rows].numpy())
+            scores.append(verification.sorted_scores(*pairs))
         else:
-            curves.append(None)
-    return curves
+            scores.append(None)
+    return scores
 
 
 @torch.no_grad()
@@ -477,10 +478,10 @@ def plain_loss(trained: Trained, data: LabelledImages, scale: float) -> Float[np
 
 
 def failed_runs(
-    trained: Trained, data: LabelledImages, curves: Sequence[verification.Roc | None], *, scale: float
+    trained: Trained, data: LabelledImages, scores: Sequence[verification.SortedScores | None], *, scale: float
 ) -> Bool[np.ndarray, " members"]:
     """Which runs failed: not finite, or a plain training loss above 90 % of guessing's log K, or an open-set EER above 40 %."""
     guessing = math.log(trained.head.proxies.shape[-2])
     loss = plain_loss(trained, data, scale)
-    broken = np.array([curve is None or verification.eer(curve) > 0.4 for curve in curves])
+    broken = np.array([pairs is None or verification.eer(pairs) > 0.4 for pairs in scores])
     return broken | ~(loss <= 0.9 * guessing)

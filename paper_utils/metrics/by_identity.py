@@ -44,7 +44,7 @@ class IdentityBootstrap:
 
     def interval(self, name: str) -> Estimate:
         """The number with its percentile interval; undefined resamples are left out and counted in the method."""
-        return _percentiles(self.values[name], self.draws[name], len(self.people), name)
+        return percentile_estimate(self.values[name], self.draws[name], len(self.people), name)
 
 
 def paired_difference(first: IdentityBootstrap, second: IdentityBootstrap, name: str) -> Estimate:
@@ -61,15 +61,38 @@ def paired_difference(first: IdentityBootstrap, second: IdentityBootstrap, name:
             "draw them once with resample_identities and give them to both"
         )
     value = first.values[name] - second.values[name]
-    return _percentiles(value, first.draws[name] - second.draws[name], len(first.people), name)
+    return percentile_estimate(value, first.draws[name] - second.draws[name], len(first.people), name)
 
 
-def _percentiles(value: float, draws: np.ndarray, people: int, name: str) -> Estimate:
+def percentile_estimate(
+    value: float, draws: Float[np.ndarray, " resamples"], people: int, name: str = "value"
+) -> Estimate:
+    """A value with the percentile interval of its resamples; those in which it is not defined are left out and counted.
+
+    Parameters
+    ----------
+    value, draws
+        The statistic of all people, and of each resample; NaN where there was nothing to compute it from.
+    people
+        How many there are.
+    name
+        Of the statistic, for the error.
+
+    Raises
+    ------
+    ValueError
+        If it is defined nowhere.
+
+    Examples
+    --------
+    >>> print(percentile_estimate(0.5, np.array([0.4, np.nan, 0.5, 0.6]), 20).method)
+    percentile bootstrap over identities, 4 resamples, 1 of them undefined and left out
+    """
     known = draws[np.isfinite(draws)]
     if not np.isfinite(value) or len(known) == 0:
         raise ValueError(
-            f"{name}: undefined on these pairs ({len(known)} of {len(draws)} resamples are defined); "
-            "a FAR needs at least one different pair, take a larger FAR or more people"
+            f"{name}: undefined on these pairs ({len(known)} of {len(draws)} resamples are defined); take more people "
+            "(an accept rate at a FAR also needs at least one different pair: take a larger FAR)"
         )
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     left_out = len(draws) - len(known)
@@ -336,7 +359,8 @@ def own_thresholds(similarities: Float[np.ndarray, "n n"], identities: Shaped[np
     similarities, people, person = _matrix(similarities, identities)
     rows, columns = np.nonzero(~np.eye(len(person), dtype=bool))
     owner, scores = person[rows], similarities[rows, columns]
-    order = np.lexsort((scores, owner))
+    order = np.argsort(scores)  # then by owner, as `np.lexsort` would; but small integers are sorted by counting
+    order = order[np.argsort(owner[order].astype(np.min_scalar_type(len(people))), kind="stable")]
     owner, scores, same = owner[order], scores[order], (owner == person[columns])[order]
     starts = np.searchsorted(owner, np.arange(len(people)))
     # Integer score of a threshold just above each entry: different pairs below it and same pairs above, each in units of 1/(P N).

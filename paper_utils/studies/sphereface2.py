@@ -20,7 +20,7 @@ from paper_utils.data.samples import LabelledImages
 from paper_utils.experiment import Experiment
 from paper_utils.methods import sphereface2, sphereface_r
 from paper_utils.metrics import by_identity, verification
-from paper_utils.open_set import Job, Split, TrainConfig, Trained, open_set_roc, random_splits, unseen_embeddings
+from paper_utils.open_set import Job, Split, TrainConfig, Trained, open_set_scores, random_splits, unseen_embeddings
 from paper_utils.studies import people
 
 SOFTMAX_MARGIN = ("CosFace", "ArcFace", "SphereFace")
@@ -130,7 +130,7 @@ def binary_study(exp: Experiment) -> BinaryStudy:
     jobs = {name: job(head, splits[:few] if name == "NormFace" else splits) for name, head in heads(full).items()}
     jobs |= {name: job(ladder[name], splits if name == "naive" else splits[:few]) for name in list(ladder)[:-1]}
     jobs |= {name: job(head, splits[:few]) for name, head in ablations(full).items()}
-    for share, names, count in ((0.3, NOISY, runs), (0.6, RIVALS, few), (1.0, RIVALS, few)):
+    for share, names, count in ((0.3, NOISY, runs), (0.6, RIVALS, fewest), (1.0, RIVALS, fewest)):
         noisy = [dataclasses.replace(split, noise=share) for split in splits[:count]]
         jobs |= {f"{name}, noise {share}": job(jobs[name].head, noisy) for name in names}
     for name in NOISY:
@@ -191,24 +191,24 @@ class Measured:
     ----------
     trained
         The runs.
-    curves
-        ROC of each; None where the embeddings are not finite.
+    scores
+        All pairs of each run, sorted; None where the embeddings are not finite.
     eer, tar
         Equal error rate and true accept rate at a false accept rate of 1e-3, in percent.
     """
 
     trained: Trained
-    curves: list[verification.Roc | None]
+    scores: list[verification.SortedScores | None]
     eer: Float[np.ndarray, " runs"]
     tar: Float[np.ndarray, " runs"]
 
 
 def measure(trained: Trained, data: LabelledImages) -> Measured:
     """All pairs of the first eight pictures of every unseen person, run by run."""
-    curves = open_set_roc(trained, data, per_identity=8)
-    eer = np.array([100 * verification.eer(curve) if curve else 50.0 for curve in curves])
-    tar = np.array([100 * verification.tar_at_far(curve, 1e-3) if curve else 0.0 for curve in curves])
-    return Measured(trained, curves, eer, tar)
+    scores = open_set_scores(trained, data, per_identity=8)
+    eer = np.array([100 * verification.eer(pairs) if pairs else 50.0 for pairs in scores])
+    tar = np.array([100 * verification.tar_at_far(pairs, 1e-3) if pairs else 0.0 for pairs in scores])
+    return Measured(trained, scores, eer, tar)
 
 
 def paired(first: Measured, second: Measured, key: str = "eer") -> Float[np.ndarray, " runs"]:

@@ -385,7 +385,7 @@ def test_splits_are_disjoint_and_seeded():
 def test_members_are_tested_on_their_own_unseen_identities():
     data = toy_images()
     trained = open_set.fit(training.launch("cpu"), data, SPLITS, sfr.HeadConfig("normface", 0.0, scale=8.0), TINY)
-    curves = open_set.open_set_roc(trained, data, per_identity=4)
+    curves = open_set.open_set_scores(trained, data, per_identity=4)
     for index, (split, curve) in enumerate(zip(SPLITS, curves, strict=True)):
         keep = np.isin(data.identities.numpy(), split.test) & (np.arange(len(data)) % 9 < 4)
         embeddings = trained.embed(data.images)[index].double().numpy()[keep]
@@ -399,12 +399,12 @@ def test_runs_that_learned_nothing_or_broke_are_counted_as_failed():
     data = toy_images()
     config = sfr.HeadConfig("normface", 0.0, scale=8.0, loss_weight=None)
     trained = open_set.fit(training.launch("cpu"), data, SPLITS, config, dataclasses.replace(TINY, steps=60))
-    curves = open_set.open_set_roc(trained, data)
+    curves = open_set.open_set_scores(trained, data)
     assert open_set.failed_runs(trained, data, curves, scale=8.0).tolist() == [False, False]
     with torch.no_grad():
         trained.network.embed__weight[0] = math.nan
         trained.head.proxies[1] = 1.0  # all classes in one place: guessing
-    curves = open_set.open_set_roc(trained, data)
+    curves = open_set.open_set_scores(trained, data)
     assert curves[0] is None
     assert open_set.failed_runs(trained, data, curves, scale=8.0).tolist() == [True, True]
 

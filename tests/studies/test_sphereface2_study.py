@@ -117,9 +117,9 @@ def test_a_run_that_is_not_finite_counts_as_a_coin(job):
     with torch.no_grad():
         next(iter(trained.network.parameters()))[1].fill_(torch.nan)
     result = studies.measure(trained, dataclasses.replace(job).data)
-    assert result.curves[1] is None
+    assert result.scores[1] is None
     assert (result.eer[1], result.tar[1]) == (50.0, 0.0)
-    assert result.eer[0] == pytest.approx(100 * verification.eer(result.curves[0]))
+    assert result.eer[0] == pytest.approx(100 * verification.eer(result.scores[0]))
 
 
 @pytest.mark.filterwarnings("ignore:FAR 0.001 is finer")

@@ -83,7 +83,7 @@ def test_names_that_keep_their_order_change_nothing_at_all(study):
     one = open_set.fit(fabric, job.data, job.splits, job.head, job.train)
     two = open_set.fit(fabric, spread, splits, job.head, job.train)
     np.testing.assert_array_equal(one.history["loss"], two.history["loss"])
-    errors = [[ver.eer(c) for c in open_set.open_set_roc(t, d)] for t, d in ((one, job.data), (two, spread))]
+    errors = [[ver.eer(c) for c in open_set.open_set_scores(t, d)] for t, d in ((one, job.data), (two, spread))]
     assert errors[0] == errors[1]
 
 
