@@ -31,9 +31,9 @@ from paper_utils.data.voxceleb import Spans, SpeakerRecordings
 from paper_utils.experiment import Experiment
 from paper_utils.methods import voice_to_face as v2f
 from paper_utils.metrics import cross_modal
-from paper_utils.metrics.by_identity import resample_identities
+from paper_utils.metrics.by_identity import percentile_estimate, resample_identities
 from paper_utils.metrics.frechet import frechet_distance
-from paper_utils.metrics.statistics import LEVEL, Estimate
+from paper_utils.metrics.statistics import Estimate
 from paper_utils.nn.voice_encoder import VoiceEncoder, initialise_
 from paper_utils.world import people as world_people
 from paper_utils.world.anthropometry import DISTANCES, measure
@@ -385,6 +385,7 @@ def faces_from_voices(
     generator, critics = v2f.Generator(size.sizes, seed=0), v2f.Critics(size.sizes, len(who.train), seed=0)
     generator.load_state_dict(state["generator"])
     critics.load_state_dict(state["critics"])
+    generator.to(memory_format=torch.channels_last)  # as in training: the same numbers in half the time
     model = v2f.Reconstructor(encoder, generator, size.sizes, who.front_end)
     losses = {name: values.numpy() for name, values in state["losses"].items()}
     return Trained(model, critics.eval().requires_grad_(False), losses)
@@ -505,15 +506,6 @@ def judge(exp: Experiment, who: People) -> Judge:
 # -------------------------------------------------------------------------------------------------------------- 5. matching
 
 
-def _interval(value: float, draws: Float[np.ndarray, " resamples"], people: int) -> Estimate:
-    """A value with the percentile interval of its resamples; those without any trial of its kind are left out and counted."""
-    known = draws[np.isfinite(draws)]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    left_out = f", {len(draws) - len(known)} of them undefined" if len(known) < len(draws) else ""
-    method = f"percentile bootstrap over people, {len(draws)} resamples{left_out}"
-    return Estimate(value, float(low), float(high), people, method)
-
-
 @dataclass(frozen=True)
 class Matching:
     """Voice-to-face 1:2 matching, exact over all pairs of faces, with intervals over resampled people.
@@ -564,7 +556,9 @@ def match(
     everybody, alike = ~np.eye(len(sex), dtype=bool), sex[:, None] == sex
     eligible = {"any_impostor": everybody, "same_sex": alike & everybody, "other_sex": ~alike}
     found = {name: wins.accuracy(rivals, weights=weights, average="people") for name, rivals in eligible.items()}
-    estimates = {name: _interval(measured.value, measured.draws, len(sex)) for name, measured in found.items()}
+    estimates = {
+        name: percentile_estimate(measured.value, measured.draws, len(sex)) for name, measured in found.items()
+    }
     return Matching(**estimates, wins=wins, draws={name: measured.draws for name, measured in found.items()})
 
 
@@ -590,7 +584,7 @@ def difference(one: Matching, other: Matching, which: str = "same_sex", *, same_
     if len(first) != len(second):
         raise ValueError(f"difference: expected equally many resamples, found {len(first)} and {len(second)}")
     value = getattr(one, which).value - getattr(other, which).value
-    return _interval(value, first - (second if same_people else second[::-1]), getattr(one, which).n)
+    return percentile_estimate(value, first - (second if same_people else second[::-1]), getattr(one, which).n)
 
 
 def sex_only_ceiling(sex: Int[np.ndarray, " people"]) -> float:
@@ -726,7 +720,7 @@ def baselines(who: People, encoder: VoiceEncoder, network: Judge) -> Baselines:
 
 
 def _people_bootstrap(values: Float[np.ndarray, " people"], weights: Int[np.ndarray, "resamples people"]) -> Estimate:
-    return _interval(float(values.mean()), weights @ values / weights.sum(1), len(values))
+    return percentile_estimate(float(values.mean()), weights @ values / weights.sum(1), len(values))
 
 
 def sex_agreement(
@@ -829,7 +823,7 @@ class Readings:
         """The same for generated faces over all `columns` together, with its interval over people."""
         ours, theirs = (getattr(self, name)[:, columns].sum(1) for name in ("generated", over))
         draws = 1 - (weights @ ours) / (weights @ theirs)
-        return _interval(float(1 - ours.sum() / theirs.sum()), draws, len(ours))
+        return percentile_estimate(float(1 - ours.sum() / theirs.sum()), draws, len(ours))
 
 
 def readings(
@@ -883,13 +877,13 @@ class Correlations:
     def of(self, name: str) -> Estimate:
         """One column with its interval."""
         column = self.names.index(name)
-        return _interval(float(self.values[column]), self.draws[:, column], self.people)
+        return percentile_estimate(float(self.values[column]), self.draws[:, column], self.people)
 
     def mean(self, names: Sequence[str]) -> Estimate:
         """Mean over some columns with its interval."""
         columns = [self.names.index(name) for name in names]
         value = float(self.values[columns].mean())
-        return _interval(value, self.draws[:, columns].mean(1), self.people)
+        return percentile_estimate(value, self.draws[:, columns].mean(1), self.people)
 
 
 def within_sex_correlations(
