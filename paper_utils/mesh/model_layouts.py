@@ -192,8 +192,8 @@ def damaged(path: str | Path, container: str, error: Exception) -> ValueError:
     )
 
 
-def import_h5py() -> Any:
-    """The h5py module, which only the HDF5 models need.
+def import_h5py(what: str = "BFM models in .h5 files") -> Any:
+    """The h5py module, which only HDF5 files need; `what` they are stands in the message.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def import_h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("BFM models in .h5 files need h5py: pip install 'paper-utils[hdf5]'") from error
+        raise ImportError(f"{what} need h5py: pip install 'paper-utils[hdf5]'") from error
     return h5py
 
 

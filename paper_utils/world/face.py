@@ -38,7 +38,7 @@ from paper_utils.world.face_tables import (
 if TYPE_CHECKING:
     from paper_utils.mesh.morphable import MorphableModel
 
-__all__ = ["EMOTIONS", "EXPRESSION_UNITS", "PARAMETERS", "Head", "emotion_pose", "head"]
+__all__ = ["EMOTIONS", "EXPRESSION_UNITS", "PARAMETERS", "Head", "emotion_pose", "head", "open_jaw"]
 
 # Spread of a displacement: shortest edge that still counts as such, and how much stretching counts against bending. Choices of ours.
 SHORTEST_EDGE_MM, STRETCHING = 0.8, 2e-3
@@ -193,12 +193,7 @@ class Head:
         moved = neutral + (expression @ self.expression_basis.reshape(-1, len(EXPRESSION_UNITS)).T).reshape(
             neutral.shape
         )
-        back, up = JAW_AXIS[2], JAW_AXIS[1]
-        y, z = moved[..., 1] - up, moved[..., 2] - back
-        angle = jaw[:, None]
-        turn, shrink = (angle, torch.zeros_like(angle)) if linear_jaw else (angle.sin(), angle.cos() - 1)
-        step = torch.stack([torch.zeros_like(y), shrink * y - turn * z, shrink * z + turn * y], -1)
-        return moved + self.jaw_weights[:, None] * step
+        return open_jaw(moved, jaw, self.jaw_weights, linear=linear_jaw)
 
     def anatomy(self, vertices: Float[Tensor, "batch vertices 3"]) -> dict[str, Float[Tensor, "batch 3"]]:
         """Position of every anatomical landmark, by name."""
@@ -223,6 +218,34 @@ class Head:
             mirror=self.mirror,
             uv=self.uv,
         )
+
+
+def open_jaw(
+    vertices: Float[Tensor, "batch vertices 3"],
+    angle: Float[Tensor, " batch"],
+    weights: Float[Tensor, " vertices"],
+    *,
+    linear: bool = False,
+) -> Float[Tensor, "batch vertices 3"]:
+    """Turn the jaw about its axis; the part of `Head.pose` that is not linear, also for some vertices of a head.
+
+    Parameters
+    ----------
+    vertices
+        Faces, mm, before the jaw opens.
+    angle
+        Radians.
+    weights
+        How far each vertex follows.
+    linear
+        See `Head.pose`.
+    """
+    back, up = JAW_AXIS[2], JAW_AXIS[1]
+    y, z = vertices[..., 1] - up, vertices[..., 2] - back
+    angle = angle[:, None]
+    turn, shrink = (angle, torch.zeros_like(angle)) if linear else (angle.sin(), angle.cos() - 1)
+    step = torch.stack([torch.zeros_like(y), shrink * y - turn * z, shrink * z + turn * y], -1)
+    return vertices + weights[:, None] * step
 
 
 def emotion_pose(emotion: str, intensity: float = 1.0) -> tuple[Float[Tensor, " 16"], float]:

@@ -377,8 +377,9 @@ def waveform(
     amplitude: ArrayLike = 1.0,
     accents: Sequence[Accent] | None = None,
     mute_nose: bool = False,
+    peak: float | None = PEAK,
 ) -> list[Float[Tensor, " samples"]]:
-    """Listenable sound of utterances at 16 kHz, largest absolute sample 0.7.
+    """Listenable sound of utterances at 16 kHz, by default each with a largest absolute sample of 0.7.
 
     Glottal pulses with jitter and shimmer, and two noises, in pieces of 10 ms every 5 ms, each filtered by the tract of its instant.
 
@@ -386,6 +387,8 @@ def waveform(
     ----------
     utterances, speakers, speaker_index, seed, channels, sections, amplitude, accents, mute_nose
         As for `log_mel`.
+    peak
+        Largest absolute sample of each. None: loud stays loud and soft soft, in the scale of `log_mel`; shouted vowels may pass 1.
 
     Returns
     -------
@@ -403,7 +406,7 @@ def waveform(
     manner = _Manner(_STEP / SAMPLE_RATE, sections, amplitude, accents, mute_nose)
     for job in _jobs(utterances, speakers, checked, hz, manner):
         sound = _sound(job)
-        results[job.position] = sound * (PEAK / sound.abs().max().clamp(min=1e-12))
+        results[job.position] = sound if peak is None else sound * (peak / sound.abs().max().clamp(min=1e-12))
     return results
 
 

@@ -1,0 +1,606 @@
+"""MEAD: 47 people, 8 emotions, 3 intensities; the released videos, and the FLAME reconstructions that EMOTE learns from.
+
+The processed layout and the splits are those of EMOTE's repository, faults of the released folders included (a folder ``video`` that is called
+``1`` or ``2`` for some people, one level more for others).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from paper_utils import safe_pickle
+from paper_utils.data.clip_files import ClipFiles, read_speech
+from paper_utils.data.face_lists import first_few
+from paper_utils.data.talking_faces import (
+    EMOTIONS,
+    SAMPLE_RATE,
+    FaceMesh,
+    TalkingClip,
+    check_fps,
+    check_intensity,
+    emotion_code,
+)
+from paper_utils.mesh.model_layouts import import_h5py
+from paper_utils.mesh.morphable import MorphableModel
+from paper_utils.mesh.skinning import FLAME_JOINTS
+
+FPS = 25.0
+SAMPLES_PER_FRAME = 640  # at 16 kHz
+# Names of folders and of emotions.
+EMOTION_FOLDERS = {
+    "angry": "anger", "contempt": "contempt", "disgusted": "disgust", "fear": "fear", "happy": "happy", "neutral": "neutral",
+    "sad": "sad", "surprised": "surprise",
+}  # fmt: skip
+VIEWS = ("front", "down", "top", "left_30", "left_60", "right_30", "right_60")
+# People of the processed data.
+MEN = tuple(f"M{n:03d}" for n in (3, 5, 7, 9, 11, 12, 13, 19, *range(22, 36), 37, 39, 40, 41, 42))
+WOMEN = tuple(f"W{n:03d}" for n in (9, 11, 14, 15, 16, 18, 19, 21, 23, 24, 25, 26, 28, 29, 33, 35, 36, 37, 38, 40))
+# Reconstructions of the release, and those behind the paper's figures.
+RECONSTRUCTIONS = ("EMICA-MEAD_flame2020", "EMICA_mead_mp_lr_mse_15")
+SPLIT_OF_EMOTE = "random_by_identityV2_sorted_70_15_15"
+SPLIT_OF_CLASSIFIER = "random_by_sequence_sorted_70_15_15"
+_PERSON = re.compile(r"[MW]\d{3}")
+_LEVEL = re.compile(r"level_([1-9]\d*)")
+_SHUFFLE_SEED = 4  # of the official code
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+@dataclass(frozen=True)
+class ClipName:
+    """What the path of a clip says.
+
+    Parameters
+    ----------
+    person
+        Such as M003 or W011.
+    emotion
+        One of `EMOTIONS`.
+    intensity
+        1, 2 or 3.
+    sentence
+        Number of the take inside its folder, as written.
+    folder
+        Where its processed files lie below ``audio/`` and the like, without suffix.
+    """
+
+    person: str
+    emotion: str
+    intensity: int
+    sentence: str
+    folder: str
+
+    @property
+    def condition(self) -> int:
+        """Index of emotion and intensity together, 0 to 21; see `condition_index`."""
+        return condition_index(emotion_code(self.emotion), self.intensity)
+
+
+def parse_name(path: str | Path) -> ClipName:
+    """Read the path of a clip, ``<person>/video/<view>/<emotion>/level_<n>/<nnn>.mp4`` or the processed form without ``video``.
+
+    The folder below the person may be ``1`` or ``2``, and one more may follow, as in the release.
+
+    Raises
+    ------
+    ValueError
+        If person, emotion or level are not those of MEAD; the valid ones are listed.
+    """
+    parts = Path(path).parts
+    where = f"MEAD clip {Path(path).as_posix()!r}"
+    if len(parts) < 5 or not _PERSON.fullmatch(parts[0]):
+        raise ValueError(
+            f"{where}: expected <person>/video/<view>/<emotion>/level_<n>/<nnn>.mp4 with a person such as M003 or W011"
+        )
+    level, emotion = _LEVEL.fullmatch(parts[-2]), parts[-3]
+    if not level:
+        raise ValueError(f"{where}: expected a folder level_1, level_2 or level_3, found {parts[-2]!r}")
+    if emotion not in EMOTION_FOLDERS:
+        raise ValueError(f"{where}: unknown emotion {emotion!r}; expected one of {', '.join(sorted(EMOTION_FOLDERS))}")
+    try:
+        intensity = check_intensity(int(level[1]))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    # The first folder below the person is left out in the processed layout, unless it is the view already.
+    rest = parts[1:-1] if parts[1] in VIEWS else parts[2:-1]
+    stem = Path(parts[-1]).stem
+    return ClipName(parts[0], EMOTION_FOLDERS[emotion], intensity, stem, "/".join((parts[0], *rest, stem)))
+
+
+def condition_index(emotion: int, intensity: int) -> int:
+    r"""Emotion and intensity as one class of 22: 0 for neutral, :math:`3 e + (i - 1) - 2` otherwise.
+
+    Parameters
+    ----------
+    emotion
+        Index into `EMOTIONS`.
+    intensity
+        1 to 3; neutral has one level.
+
+    Raises
+    ------
+    ValueError
+        If there is no such emotion or intensity.
+    """
+    if not 0 <= emotion < len(EMOTIONS):
+        raise ValueError(
+            f"emotion: expected an index in 0..{len(EMOTIONS) - 1} ({', '.join(EMOTIONS)}), found {emotion}"
+        )
+    check_intensity(intensity)
+    return 0 if emotion == 0 else 3 * emotion + (intensity - 1) - 2
+
+
+# --------------------------------------------------------------------------------------------------------------- splits
+
+_SPLIT = re.compile(
+    r"(random|random_by_identityV2_(?:sorted|random)|random_by_sequence_(?:sorted|random))_(\d+)_(\d+)_(\d+)"
+)
+
+
+def split(videos: Sequence[str | Path], name: str = SPLIT_OF_EMOTE) -> dict[str, list[int]]:
+    """Train, validation and test clips by the names of the official splits.
+
+    * ``random_by_identityV2_sorted_70_15_15`` (EMOTE, FLINT): sorted men and sorted women, each cut at 70 % and 85 %. With ``random`` instead of
+      ``sorted`` the result is the same: the official code shuffles a list that it does not use.
+    * ``random_by_sequence_sorted_70_15_15`` (emotion classifier): clips of each person, emotion and level, cut at 70 % and 15 % more, both
+      rounded down; with ``random`` shuffled first. All three parts share their people.
+    * ``random_70_15_15``: all clips shuffled.
+
+    Parameters
+    ----------
+    videos
+        Paths as `parse_name` reads them; indices in the result count these.
+    name
+        With any whole numbers, which are shares of their sum; a third one that is missing counts as 0.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of these, there are no clips, or a path is no clip.
+    """
+    found = _SPLIT.fullmatch(name)
+    if not found or not any(int(share or 0) for share in found.groups()[1:]):
+        raise ValueError(
+            f"split: expected random_<a>_<b>_<c>, random_by_identityV2_sorted_<a>_<b>_<c> or random_by_sequence_sorted_<a>_<b>_<c>, found {name!r}"
+        )
+    if not len(videos):
+        raise ValueError("split: there are no clips")
+    kind, shares = found[1], [int(share or 0) for share in found.groups()[1:]]
+    # As the official code divides, since rounding decides where a cut falls.
+    train, val = (float(share) / sum(shares) for share in shares[:2])
+    if kind == "random":
+        order = list(range(len(videos)))
+        random.Random(_SHUFFLE_SEED).shuffle(order)
+        return _parts([order], train, val)
+    names = [parse_name(path) for path in videos]
+    if kind.startswith("random_by_identityV2"):
+        return _by_identity(names, train, val)
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for index, clip in enumerate(names):
+        groups.setdefault((clip.person, clip.emotion, clip.intensity), []).append(index)
+    if kind.endswith("random"):
+        for members in groups.values():
+            random.Random(_SHUFFLE_SEED).shuffle(members)
+    return _parts(list(groups.values()), train, val)
+
+
+def _parts(groups: list[list[int]], train: float, val: float) -> dict[str, list[int]]:
+    """Each group cut at its share for training, and at that for validation behind it, both rounded down."""
+    parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for members in groups:
+        first, second = int(len(members) * train), int(len(members) * val)
+        parts["train"] += members[:first]
+        parts["val"] += members[first : first + second]
+        parts["test"] += members[first + second :]
+    return parts
+
+
+def _by_identity(names: list[ClipName], train: float, val: float) -> dict[str, list[int]]:
+    part_of = {}
+    for letter in "MW":
+        people = sorted({clip.person for clip in names if clip.person.startswith(letter)})
+        cuts = int(len(people) * train), int(len(people) * (train + val))
+        part_of |= {
+            person: "train" if place < cuts[0] else "val" if place < cuts[1] else "test"
+            for place, person in enumerate(people)
+        }
+    parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for index, clip in enumerate(names):
+        parts[part_of[clip.person]].append(index)
+    return parts
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def list_videos(root: str | Path, *, view: str = "front") -> tuple[list[str], list[str]]:
+    """Videos of the release below `root`, as paths relative to it, sorted; and what lies there and is no clip, with the reason.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If it holds no clip of this view.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; expected <person>/video/<view>/<emotion>/level_<n>/<nnn>.mp4")
+    if view not in VIEWS:
+        raise ValueError(f"view: expected one of {', '.join(VIEWS)}; found {view!r}")
+    videos, skipped = [], []
+    for path in sorted(root.rglob("*.mp4")):
+        relative = path.relative_to(root)
+        seen = [part for part in relative.parts if part in VIEWS]
+        if seen and seen != [view]:
+            continue  # another camera
+        try:
+            parse_name(relative)
+        except ValueError as error:
+            skipped.append(str(error))
+            continue
+        videos.append(relative.as_posix())
+    if not videos:
+        raise ValueError(
+            f"{root}: no clip of view {view!r} ({len(skipped)} .mp4 files elsewhere: {first_few(skipped, 2) or 'none'})"
+        )
+    return videos, skipped
+
+
+def _path(args: tuple[Any, ...], _: Any) -> str:
+    if not args or not all(isinstance(part, str) for part in args):
+        raise ValueError("a path whose parts are no strings")
+    return "/".join(args)
+
+
+# What the official metadata holds beside arrays.
+_METADATA = safe_pickle.ARRAYS | {
+    **{f"pathlib.{name}": _path for name in ("PosixPath", "PurePosixPath", "Path", "WindowsPath")},
+}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """``metadata.pkl`` of the processed data.
+
+    Parameters
+    ----------
+    version
+        Of the format; 3 in the release.
+    videos
+        Paths relative to the folder of videos.
+    metas
+        One dictionary a video, with ``fps`` such as ``"25/1"`` and ``num_frames``.
+    """
+
+    version: int
+    videos: tuple[str, ...]
+    metas: tuple[Mapping[str, Any], ...]
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Read ``metadata.pkl`` (several pickles one after the other) without running it.
+
+    Raises
+    ------
+    FileNotFoundError, UnsafePickleError
+        As `paper_utils.safe_pickle.load`.
+    ValueError
+        If it has another form, or a video has not 25 frames a second.
+    """
+    objects = safe_pickle.load_all(path, allowed=_METADATA)
+    if len(objects) < 3 or not isinstance(objects[1], list) or not isinstance(objects[2], list):
+        raise ValueError(
+            f"{path}: expected version, list of videos and list of their properties as first pickles, found {len(objects)} objects"
+        )
+    version, videos, metas = objects[0], [str(video) for video in objects[1]], objects[2]
+    if len(videos) != len(metas) or not all(isinstance(meta, Mapping) for meta in metas):
+        raise ValueError(f"{path}: {len(videos)} videos, but properties of {len(metas)}")
+    for video, meta in zip(videos, metas, strict=True):
+        if "fps" in meta:
+            check_fps(_rate(meta["fps"]), FPS, f"{path}: {video}")
+    return Metadata(int(version) if isinstance(version, int) else 0, tuple(videos), tuple(metas))
+
+
+def _rate(fps: object) -> float:
+    """25.0 of ``"25/1"``."""
+    above, _, below = str(fps).partition("/")
+    try:
+        return float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"fps: expected a rate such as 25/1, found {fps!r}") from error
+
+
+# ------------------------------------------------------------------------------------------------------ reconstructions
+
+
+@dataclass(frozen=True)
+class MeadClip:
+    """FLAME coefficients and sound of one clip, or of one window of it.
+
+    Parameters
+    ----------
+    name
+        Who, which emotion, which take.
+    shape
+        Identity of every frame.
+    expression
+        100 coefficients, 50 in the older reconstructions.
+    jaw, global_pose
+        Axis-angle, radians.
+    audio
+        Sound of each frame, 640 samples at 16 kHz in [-1, 1].
+    valid
+        Whether landmarks were found; invalid frames count in no loss.
+    """
+
+    name: ClipName
+    shape: Float[Tensor, "time identity"]
+    expression: Float[Tensor, "time coefficients"]
+    jaw: Float[Tensor, "time 3"]
+    global_pose: Float[Tensor, "time 3"]
+    audio: Float[Tensor, "time 640"]
+    valid: Bool[Tensor, " time"]
+
+    def __len__(self) -> int:
+        return len(self.jaw)
+
+    def mean_shape(self) -> Float[Tensor, " identity"]:
+        r"""Identity of the clip: mean over the valid frames, :math:`\sum_t w_t \beta_t` with :math:`w_t = m_t / \sum m`.
+
+        Raises
+        ------
+        ValueError
+            If no frame is valid. (The official loader silently takes another clip instead.)
+        """
+        if not self.valid.any():
+            raise ValueError(
+                f"MEAD clip {self.name.folder}: landmarks were found in none of its {len(self)} frames; leave this window or clip out"
+            )
+        weights = self.valid.double() / self.valid.sum()
+        return (weights @ self.shape.double()).to(self.shape)
+
+    def window(self, start: int, length: int) -> MeadClip:
+        """Frames `start` to ``start + length``; what lies beyond the end is zero and invalid.
+
+        Raises
+        ------
+        ValueError
+            If the window begins outside the clip or is empty.
+        """
+        if not 0 <= start < len(self) or length < 1:
+            raise ValueError(
+                f"MEAD clip {self.name.folder}: a window of {length} frames from {start} does not begin within its {len(self)} frames"
+            )
+        arrays = {}
+        for field in ("shape", "expression", "jaw", "global_pose", "audio", "valid"):
+            part = getattr(self, field)[start : start + length]
+            empty = part.new_zeros(length - len(part), *part.shape[1:])
+            arrays[field] = torch.cat([part, empty])
+        return dataclasses.replace(self, **arrays)
+
+    def random_window(self, length: int, rng: np.random.Generator) -> MeadClip:
+        """A window whose start is uniform in [0, T - length), as EMOTE draws it; a clip that is not longer begins at 0."""
+        spare = len(self) - length
+        return self.window(int(rng.integers(spare)) if spare > 0 else 0, length)
+
+    def talking(self, model: MorphableModel) -> TalkingClip:
+        """The clip as a mesh in mm: one identity throughout, neck, eyes and head pose at zero.
+
+        Parameters
+        ----------
+        model
+            FLAME, see `paper_utils.mesh.flame_files.read_flame`.
+
+        Raises
+        ------
+        ValueError
+            If the model has no joints of FLAME, or fewer directions than coefficients.
+        """
+        if model.skinning is None or len(model.skinning.parents) != len(FLAME_JOINTS):
+            raise ValueError(
+                f"{model.name}: expected FLAME with its {len(FLAME_JOINTS)} joints ({', '.join(FLAME_JOINTS)})"
+            )
+        identity = self.mean_shape()[None]
+        pose = torch.zeros(len(self), len(FLAME_JOINTS), 3)
+        pose[:, FLAME_JOINTS.index("jaw")] = self.jaw
+        return TalkingClip(
+            template=model.vertices(identity)[0],
+            vertices=model.vertices(identity, self.expression, pose),
+            fps=FPS,
+            audio=self.audio.flatten(),
+            sample_rate=SAMPLE_RATE,
+            subject=self.name.person,
+            sentence=self.name.folder.partition("/")[2],
+            emotion=self.name.emotion,
+            intensity=self.name.intensity,
+            tracked=self.valid,
+        )
+
+
+@dataclass(frozen=True)
+class MeadFiles:
+    """Clips of the processed layout: listed now, read when asked for. ``files[i]`` is a `MeadClip`.
+
+    Parameters
+    ----------
+    root
+        Folder ``processed``.
+    reconstruction
+        Folder below ``reconstructions``.
+    names
+        Of the clips.
+    landmarks
+        Whether the folder says in which frames landmarks were found; otherwise all frames count as valid.
+    skipped
+        Clips that are listed but not complete, and what they lack.
+    """
+
+    root: Path
+    reconstruction: str
+    names: tuple[ClipName, ...]
+    landmarks: bool
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> MeadClip:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.root}: clip {index} of {len(self)}")
+        name = self.names[index]
+        folder = self.root / "reconstructions" / self.reconstruction / name.folder
+        arrays = _coefficients(folder / "shape_pose_cam.hdf5")
+        frames = len(arrays["jaw"])
+        valid = torch.ones(frames, dtype=torch.bool)
+        if self.landmarks:
+            valid = _valid_frames(_landmark_file(self.root, name), frames)
+        return MeadClip(
+            name=name,
+            shape=arrays["shape"],
+            expression=arrays["exp"],
+            jaw=arrays["jaw"],
+            global_pose=arrays["global_pose"],
+            audio=frame_audio(self.root / "audio" / f"{name.folder}.wav", frames),
+            valid=valid,
+        )
+
+    def split(self, name: str = SPLIT_OF_EMOTE) -> dict[str, list[int]]:
+        """Official split of the clips that are here; see `split`."""
+        return split([clip.folder for clip in self.names], name)
+
+    def clips(self, model: MorphableModel) -> ClipFiles:
+        """The clips as meshes of a FLAME model, each made when asked for."""
+        return ClipFiles(
+            name="MEAD",
+            mesh=FaceMesh(model.name, len(model.mean), model.faces),
+            subjects=tuple(name.person for name in self.names),
+            sentences=tuple(name.folder.partition("/")[2] for name in self.names),
+            load=lambda index: self[index].talking(model),
+            skipped=self.skipped,
+        )
+
+
+def read_processed(root: str | Path, *, reconstruction: str = RECONSTRUCTIONS[0]) -> MeadFiles:
+    """List the clips of the processed layout.
+
+    Parameters
+    ----------
+    root
+        Folder ``processed``: ``reconstructions/<reconstruction>/<clip>/shape_pose_cam.hdf5``, ``audio/<clip>.wav``, and if there
+        ``metadata.pkl`` and ``landmarks_original/mediapipe/<clip>/landmarks_alignment_used_frame_indices.pkl``; a clip is
+        ``<person>/<view>/<emotion>/level_<n>/<nnn>``.
+    reconstruction
+        One of the folders below ``reconstructions``.
+
+    Returns
+    -------
+    MeadFiles
+        In the order of the metadata, which the splits count, or sorted without them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of reconstructions is missing; those that are there are listed.
+    ValueError
+        If there is no complete clip, or the metadata are not readable or of another frame rate.
+    """
+    root = Path(root)
+    base = root / "reconstructions" / reconstruction
+    if not base.is_dir():
+        others = sorted(path.name for path in (root / "reconstructions").glob("*") if path.is_dir())
+        raise FileNotFoundError(
+            f"{base}: no such folder; below {root / 'reconstructions'} there are {first_few(others) or 'none'}"
+        )
+    if (root / "metadata.pkl").is_file():
+        listed = [parse_name(video) for video in read_metadata(root / "metadata.pkl").videos]
+    else:
+        listed = [parse_name(path.parent.relative_to(base)) for path in sorted(base.rglob("shape_pose_cam.hdf5"))]
+    landmarks = (root / "landmarks_original").is_dir()
+    names, skipped = [], []
+    for name in listed:
+        needed = [base / name.folder / "shape_pose_cam.hdf5", root / "audio" / f"{name.folder}.wav"]
+        needed += [_landmark_file(root, name)] if landmarks else []
+        missing = [str(path.relative_to(root)) for path in needed if not path.is_file()]
+        if missing:
+            skipped.append(f"{name.folder}: no {', '.join(missing)}")
+        else:
+            names.append(name)
+    if not names:
+        raise ValueError(
+            f"{root}: none of {len(listed)} clips is complete ({first_few(skipped, 2) or 'no reconstructions'})"
+        )
+    return MeadFiles(root, reconstruction, tuple(names), landmarks, tuple(skipped))
+
+
+def _landmark_file(root: Path, name: ClipName) -> Path:
+    return root / "landmarks_original" / "mediapipe" / name.folder / "landmarks_alignment_used_frame_indices.pkl"
+
+
+def _coefficients(path: Path) -> dict[str, Tensor]:
+    """Arrays of a reconstruction without their leading axis of one."""
+    widths = {"shape": None, "exp": None, "jaw": 3, "global_pose": 3}
+    h5py = import_h5py("reconstructions of MEAD in .hdf5 files")
+    try:
+        with h5py.File(path) as file:
+            missing = [key for key in widths if key not in file]
+            arrays = {key: np.asarray(file[key], dtype=np.float32) for key in widths if key in file}
+            found = list(file)
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable HDF5 file ({error}); download it again") from error
+    if missing:
+        raise ValueError(f"{path}: missing {', '.join(missing)}; found {first_few(found) or 'nothing'}")
+    frames = arrays["jaw"].shape[1] if arrays["jaw"].ndim == 3 else 0
+    for key, width in widths.items():
+        shape = arrays[key].shape
+        if len(shape) != 3 or shape[0] != 1 or shape[1] != frames or not frames or width not in (None, shape[2]):
+            raise ValueError(
+                f"{path}: {key}: expected (1, frames, {width or 'coefficients'}), {frames} frames as jaw, found {shape}"
+            )
+        if not np.isfinite(arrays[key]).all():
+            raise ValueError(f"{path}: {key}: {int((~np.isfinite(arrays[key])).sum())} values are NaN or infinite")
+    return {key: torch.from_numpy(array[0]) for key, array in arrays.items()}
+
+
+def _valid_frames(path: Path, frames: int) -> Bool[Tensor, " frames"]:
+    content = safe_pickle.load(path, allowed=safe_pickle.ARRAYS)
+    numbers = np.asarray(content)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise ValueError(f"{path}: expected a list of frame numbers, found {numbers.dtype} {numbers.shape}")
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= frames):
+        raise ValueError(f"{path}: names frames {numbers.min()} to {numbers.max()}, the clip has {frames}")
+    valid = torch.zeros(frames, dtype=torch.bool)
+    valid[torch.from_numpy(numbers.astype(np.int64))] = True
+    return valid
+
+
+def frame_audio(path: str | Path, frames: int) -> Float[Tensor, "frames 640"]:
+    """Sound of each frame: 16-bit samples at 16 kHz over 32767, cut to the frames, zeros where it ends before them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or shorter than half of the pictures.
+    """
+    samples = read_speech(path, expected_rate=None)
+    wanted = frames * SAMPLES_PER_FRAME
+    if 2 * len(samples) < wanted:
+        raise ValueError(
+            f"{path}: lasts {len(samples) / SAMPLE_RATE:.2f} s, its {frames} frames {frames / FPS:.2f} s; the sound is cut off or of another clip"
+        )
+    whole = (samples.double() * 32768).round().clamp(-32768, 32767)[:wanted]
+    return torch.nn.functional.pad(whole / 32767, (0, wanted - len(whole))).float().view(frames, SAMPLES_PER_FRAME)
