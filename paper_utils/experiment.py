@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ Direction = Literal["above", "below", "within"]
 Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
 FIGURE_DPI = 110
+FIGURE_SUFFIXES = {".png", ".mp4", ".gif", ".wav"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "lightning-fabric", "matplotlib")
 
 
@@ -143,6 +144,14 @@ def read_claims(table: str) -> list[Claim]:
         name, statement, paper_value, _, control = parts
         claims.append(Claim(name, statement, paper_value, float(rule[1]), rule[0], rule[2], control or None))
     return claims
+
+
+@runtime_checkable
+class Animation(Protocol):
+    """What `Experiment.save_animation` takes, such as a `film.Film`; named here so that drawing code does not key what studies train."""
+
+    def save(self, path: Path) -> list[Path]:
+        """Write to `path`, whose suffix it adds, and say what was written."""
 
 
 def source(*functions: Callable) -> Markdown:
@@ -311,15 +320,17 @@ class Experiment:
             fig.savefig(temporary, metadata={"Software": None}, dpi=dpi, pil_kwargs={"optimize": True})
         # The layout is settled; the notebook need not solve it again to show the figure.
         fig.set_layout_engine("none")
+        self._list_figure(name, caption, [path])
+
+    def save_animation(self, film: Animation, name: str, caption: str) -> None:
+        """Save a film to ``figures/NN_slug/name.mp4``, or ``.gif`` (with its sound as ``.wav``) without PyAV, and list it in the results."""
+        self._list_figure(name, caption, film.save(self.figure_folder / name))
+
+    def _list_figure(self, name: str, caption: str, written: list[Path]) -> None:
+        shown, *beside = (f"figures/{self.paper.name}/{path.name}" for path in written)
         self._figures = [entry for entry in self._figures if entry["name"] != name]
-        self._figures.append(
-            {
-                "name": name,
-                "file": f"figures/{self.paper.name}/{name}.png",
-                "caption": caption,
-                "cell": _execution_count(),
-            }
-        )
+        entry = {"name": name, "file": shown, "caption": caption, "cell": _execution_count()}
+        self._figures.append({**entry, "sound": beside[0]} if beside else entry)
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Store a table with the results (values as they are, not as they are shown)."""
@@ -367,9 +378,9 @@ class Experiment:
         return self.root / "figures" / self.paper.name
 
     def _remove_stale_figures(self) -> None:
-        drawn = {f"{entry['name']}.png" for entry in self._figures}
-        for path in self.figure_folder.glob("*.png"):
-            if path.name not in drawn:
+        drawn = {Path(entry[key]).name for entry in self._figures for key in ("file", "sound") if key in entry}
+        for path in self.figure_folder.glob("*"):
+            if path.suffix in FIGURE_SUFFIXES and path.name not in drawn:
                 path.unlink()
 
 

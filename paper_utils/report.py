@@ -17,7 +17,7 @@ TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=T
 <style>
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
   table { border-collapse: collapse; font-size: 0.9rem } td, th { text-align: left; vertical-align: top; padding: 0.4rem 0.7rem; border-bottom: 1px solid #ddd }
-  figure { margin: 1.5rem 0 } img { max-width: 100% } figcaption, .run { color: #555; font-size: 0.9rem }
+  figure { margin: 1.5rem 0 } img, video { max-width: 100% } figcaption, .run { color: #555; font-size: 0.9rem }
 </style>
 <h1>Claims and figures</h1>
 <p>A claim is <em>reproduced</em> if the whole 95&nbsp;% interval lies on its side of the line that was drawn before measuring,
@@ -33,7 +33,15 @@ TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=T
 {% endfor %}
 </table>
 {% for figure in record.figures %}
-<figure><img src="../{{ figure.file }}" alt="{{ figure.caption }}">
+<figure>
+{% if figure.file.endswith(".mp4") %}
+<video controls src="../{{ figure.file }}" aria-label="{{ figure.caption }}"></video>
+{% else %}
+<img src="../{{ figure.file }}" alt="{{ figure.caption }}">
+{% endif %}
+{% if figure.sound %}
+<br><audio controls src="../{{ figure.sound }}" aria-label="sound of: {{ figure.caption }}"></audio>
+{% endif %}
 <figcaption>{{ figure.caption }} <br>Drawn by notebooks/{{ record.notebook }}, execution {{ figure.cell }},
 with profile={{ record.profile }}, seed={{ record.seed }}, data={{ record.data }}.</figcaption></figure>
 {% endfor %}

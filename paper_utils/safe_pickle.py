@@ -47,6 +47,12 @@ class _Record:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Items of what would have been a dictionary count as its state."""
+        if self.state is None:
+            self.state = {}
+        self.state[key] = value
+
 
 class _Reader(pickle.Unpickler):
     """Resolves every name to a fresh kind of record and remembers the names."""
