@@ -44,7 +44,9 @@ def _storage(args: tuple[Any, ...], _: Any) -> Any:
 def _tensor(args: tuple[Any, ...], _: Any) -> Tensor:
     """A tensor as a view of its storage; the view must lie inside."""
     storage, offset, size, stride = args[:4]
-    plain = storage.untyped()
+    with warnings.catch_warnings():  # as above
+        warnings.simplefilter("ignore", UserWarning)
+        plain = storage.untyped()
     tensor = torch.empty(0, dtype=storage.dtype).set_(plain, 0, (len(plain) // storage.dtype.itemsize,), (1,))
     counts = (*size, *stride, offset)
     if not all(isinstance(n, int) and n >= 0 for n in counts) or len(size) != len(stride):

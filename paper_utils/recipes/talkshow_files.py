@@ -1,0 +1,259 @@
+"""TalkSHOW's networks (paper 08) on disk: our own files, and the checkpoints of the released code.
+
+Nothing in a file is ever run; a state is loaded only if every name and shape fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from paper_utils import files
+from paper_utils.methods.talkshow import (
+    CodebookConfig,
+    FaceConfig,
+    FaceHead,
+    Prior,
+    PriorConfig,
+    Regressor,
+    RegressorConfig,
+    TalkShow,
+    VqVae,
+)
+from paper_utils.nn.checkpoint_names import load_strictly, renamed
+from paper_utils.nn.pixelcnn import PixelCnnConfig
+from paper_utils.nn.quantizer import QuantizerConfig
+
+FORMAT = "talkshow 1"
+_SETTLED = 100_000  # updates after which the bias correction is 1 to all digits
+
+
+class ModelFileError(ValueError):
+    """A file that holds no TalkSHOW networks, or other ones than expected."""
+
+
+_FACES: dict[str, tuple[type, type]] = {"head": (FaceHead, FaceConfig), "regressor": (Regressor, RegressorConfig)}
+
+
+def save(model: TalkShow, path: Path) -> None:
+    """Write all networks with their sizes, as safetensors."""
+    face = next((kind for kind, (network, _) in _FACES.items() if isinstance(model.face, network)), "")
+    about = {
+        "body": dataclasses.asdict(model.body.config),
+        "hands": dataclasses.asdict(model.hands.config),
+        "channels": [model.body.channels, model.hands.channels],
+        "prior": dataclasses.asdict(model.prior.config),
+        "face": [face, dataclasses.asdict(model.face.config) if model.face is not None else {}],
+    }
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with files.atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={"format": FORMAT, "sizes": json.dumps(about)})
+
+
+def load(path: Path) -> TalkShow:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is truncated or not ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; train networks first, or give the file of trained ones")
+    try:
+        with safe_open(path, "pt") as file:
+            about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: cannot be read, it is truncated or no safetensors file ({error})") from error
+    if about.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: expected a file of format {FORMAT!r}, found {about.get('format')!r}")
+    sizes = json.loads(about["sizes"])
+    parts = [
+        VqVae(channels, _codebook_config(sizes[name]), seed=0)
+        for name, channels in zip(("body", "hands"), sizes["channels"], strict=True)
+    ]
+    prior = Prior(PriorConfig(**{**sizes["prior"], "grid": PixelCnnConfig(**sizes["prior"]["grid"])}), seed=0)
+    kind, fields = sizes["face"]
+    network, config = _FACES.get(kind, (None, None))
+    model = TalkShow(*parts, prior, network(config(**fields), seed=0) if network else None)
+    load_strictly(model, state, str(path))
+    return model.eval()
+
+
+def _codebook_config(fields: Mapping[str, Any]) -> CodebookConfig:
+    return CodebookConfig(**{**fields, "quantizer": QuantizerConfig(**fields["quantizer"])})
+
+
+def load_official(codebooks: Path, pixel: Path, face: Path | None = None) -> tuple[TalkShow, dict[str, Tensor]]:
+    """Networks from the checkpoints of the released code: one with both autoencoders, one with the prior, one with the face.
+
+    Parameters
+    ----------
+    codebooks, pixel, face
+        Files ``{"generator": {...}, "epoch": ..., "global_steps": ...}``. Sizes are read off the shapes. Nothing in them is run.
+
+    Returns
+    -------
+    tuple
+        The networks, and the face's wav2vec 2.0 tensors for ``transformers.Wav2Vec2Model`` (empty without a face). The codebooks were trained
+        on the columns of ``upper_columns("official")``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ModelFileError
+        If it holds something else.
+    """
+    vq, grid = _official(Path(codebooks), ("g_body", "g_hand")), _official(Path(pixel), ("generator", "audioencoder"))
+    head, speech = None, {}
+    if face is not None:
+        (state,) = _official(Path(face), ("generator",))
+        speech = {n.removeprefix("audio_encoder."): v for n, v in state.items() if n.startswith("audio_encoder.")}
+        head = face_from_official(state)
+    return TalkShow(*map(codebook_from_official, vq), prior_from_official(*grid), head), speech
+
+
+def _official(path: Path, names: tuple[str, ...]) -> list[dict[str, Tensor]]:
+    """State dictionaries of a checkpoint, without the prefix of parallel training."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a checkpoint of the released TalkSHOW code")
+    try:
+        stored = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path}: no readable checkpoint ({type(error).__name__}); download it again") from error
+    inner = stored.get("generator", stored) if isinstance(stored, Mapping) else None
+    if not isinstance(inner, Mapping) or not all(isinstance(inner.get(name), Mapping) for name in names):
+        found = sorted(map(str, inner)) if isinstance(inner, Mapping) else type(stored).__name__
+        raise ModelFileError(f"{path}: expected the state dictionaries {', '.join(names)}, found {found}")
+    return [{key.removeprefix("module."): value for key, value in inner[name].items()} for name in names]
+
+
+def codebook_from_official(state: Mapping[str, Tensor], *, unused: str = "official") -> VqVae:
+    """A `VqVae` from the official names (``encoder.*``, ``vq_layer.*``, ``decoder.*``); sizes are read off the shapes.
+
+    The number of updates is not in the file. The released code counts from 0 again; here averages that are not zero count as settled.
+
+    Parameters
+    ----------
+    state
+        The tensors.
+    unused
+        See `paper_utils.nn.quantizer.QuantizerConfig`, for training on.
+    """
+    first, codebook = _tensors(state, "encoder.project.conv.weight", "vq_layer.embeddings")
+    config = CodebookConfig(
+        4 * first.shape[0],
+        _count(state, "encoder._enc_1._layers."),
+        QuantizerConfig(codes=codebook.shape[0], dim=codebook.shape[1], unused=unused),
+    )
+    names = {
+        "encoder": "encoder",
+        "decoder": "decoder",
+        "vq_layer.embeddings": "quantizer.codebook",
+        "vq_layer.ema_dw.hidden": "quantizer.sums",
+        "vq_layer.ema_cluster_size.hidden": "quantizer.counts",
+    }
+    own = renamed(state, names, source="codebook")
+    settled = bool(own.get("quantizer.counts", torch.zeros(1)).any())
+    own["quantizer.updates"] = torch.tensor(_SETTLED if settled else 0)
+    network = VqVae(first.shape[1], config, seed=0)
+    load_strictly(network, own, "codebook")
+    return network.eval()
+
+
+def prior_from_official(grid: Mapping[str, Tensor], sound: Mapping[str, Tensor] | None = None) -> Prior:
+    """A `Prior` from the official names of PixelCNN and sound encoder; sizes and variant are read off the shapes.
+
+    The independent variant holds tensors that it never uses; they are left out. The gradient of masked taps counts, as there.
+    """
+    vertical, embedding, head = _tensors(grid, "layers.0.vert_stack.weight", "embedding.weight", "output_conv.0.weight")
+    (speakers,) = _tensors(grid, "layers.0.class_cond_embedding.weight")
+    cross = vertical.shape[3] == 3
+    width = grid["embedding_aud.weight"].shape[1] if "embedding_aud.weight" in grid else 0
+    layers = _count(grid, "layers.")
+    config = PixelCnnConfig(
+        codes=embedding.shape[0],
+        width=embedding.shape[1],
+        layers=layers,
+        head=head.shape[0],
+        # The nominal kernel is odd; a kernel of k // 2 + 1 rows is what the file holds.
+        first_kernel=2 * (vertical.shape[2] - 1) + 1,
+        kernel=2 * (grid["layers.1.vert_stack.weight"].shape[2] - 1) + 1 if layers > 1 else 3,
+        speakers=speakers.shape[0],
+        audio=width,
+        variant="cross" if cross else "independent",
+        masked_gradient="official",
+    )
+    if bool(width) != (sound is not None):
+        raise ModelFileError(
+            f"prior: the PixelCNN has {'a' if width else 'no'} place for sound, but {'a' if sound else 'no'} sound encoder was given"
+        )
+    unused = (
+        []
+        if cross
+        else ["fusion_h", *(f"layers.{i}.{n}" for i in range(layers) for n in ("horiz_stack", "vert_to_horiz"))]
+    )
+    own = renamed(grid, {"": "grid."}, drop=unused, source="PixelCNN")
+    features, residual_layers = 64, 2
+    if sound is not None:
+        (first,) = _tensors(sound, "project.conv.weight")
+        features, residual_layers = first.shape[1], _count(sound, "_enc_1._layers.")
+        own |= renamed(sound, {"": "sound."}, source="sound encoder")
+    prior = Prior(PriorConfig(config, features, residual_layers), seed=0)
+    load_strictly(prior, own, "prior")
+    return prior.eval()
+
+
+def face_from_official(state: Mapping[str, Tensor]) -> FaceHead:
+    """A `FaceHead` from the official names; its speech network and a recurrent layer that is never used are left out."""
+    project, speaker = _tensors(state, "audio_feature_map.weight", "audio_middle.id_mlp.weight")
+    jaw, expression = _tensors(state, "final_out.0.weight", "final_out.1.weight")
+    config = FaceConfig(
+        hidden=project.shape[1],
+        width=project.shape[0],
+        jaw_width=jaw.shape[1],
+        speaker_width=speaker.shape[0],
+        speakers=speaker.shape[1],
+        jaw=jaw.shape[0],
+        expression=expression.shape[0],
+    )
+    names = {
+        "audio_feature_map": "project",
+        "audio_middle.id_mlp": "speaker",
+        "audio_middle.first_net.conv_layers": "shared",
+        "audio_middle.first_net.conv_layers.0.residual_layer.0": "shared.0.residual",
+        "decoder.0": "jaw",
+        "decoder.1": "expression",
+        "final_out.0": "jaw_out",
+        "final_out.1": "expression_out",
+    }
+    head = FaceHead(config, seed=0)
+    load_strictly(head, renamed(state, names, drop=["audio_encoder", "audio_middle.grus"], source="face"), "face")
+    return head.eval()
+
+
+def _tensors(state: Mapping[str, Tensor], *names: str) -> list[Tensor]:
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ModelFileError(
+            f"official state: {', '.join(missing)} is missing; found {', '.join(list(state)[:5]) or 'nothing'}"
+        )
+    return [state[name] for name in names]
+
+
+def _count(state: Mapping[str, Tensor], start: str) -> int:
+    """How many numbered modules begin with `start`."""
+    return len({name.removeprefix(start).split(".")[0] for name in state if name.startswith(start)})
