@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from paper_utils import files
+
 _VERTEX = re.compile(rb"^v[ \t]+([^\r\n]*)", re.MULTILINE)
 _TEXTURE = re.compile(rb"^vt[ \t]+([^\r\n]*)", re.MULTILINE)
 _POLYGON = re.compile(rb"^f[ \t]+([^\r\n]*)", re.MULTILINE)
@@ -135,3 +137,42 @@ def _checked(path: str | Path, numbers: np.ndarray, count: int, what: str) -> np
             f"{path}: polygons must refer to {what} 1..{count}, found {numbers.min()}..{numbers.max()} (counting back from the end is not supported)"
         )
     return numbers - 1
+
+
+def write_obj(
+    path: str | Path,
+    vertices: Float[np.ndarray, "vertices 3"],
+    triangles: Int[np.ndarray, "triangles 3"],
+    colours: Float[np.ndarray, "vertices 3"] | None = None,
+) -> None:
+    """Write a mesh, whole or not at all; `read_obj` reads it back.
+
+    Parameters
+    ----------
+    path
+        Its name ends in ``.obj``.
+    vertices
+        In any unit; four digits after the point are kept.
+    triangles
+        Vertex numbers from 0.
+    colours
+        Red, green, blue in [0, 1] of each vertex, written after its place as many programs read it.
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise, sizes do not fit, a number is not finite, or a triangle points to no vertex.
+    """
+    path = Path(path)
+    if path.suffix != ".obj":
+        raise ValueError(f"{path}: expected a name that ends in .obj")
+    rows = vertices if colours is None else np.concatenate((vertices, colours), axis=1)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{path}: {int((~np.isfinite(rows)).sum())} numbers of the mesh are NaN or infinite")
+    if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices)):
+        raise ValueError(
+            f"{path}: triangles must refer to vertices 0..{len(vertices) - 1}, found {triangles.min()}..{triangles.max()}"
+        )
+    with files.atomic_path(path) as temporary, open(temporary, "w", encoding="ascii") as file:
+        np.savetxt(file, rows, fmt="v" + " %.4f" * rows.shape[1])
+        np.savetxt(file, triangles + 1, fmt="f %d %d %d")
