@@ -335,7 +335,8 @@ class Schedule:
     decoder_decay
         Step 1: L2 in the gradient of the decoder.
     mean_start
-        Step 1: the decoder begins with the mean displacement in its vertex bias (see `start_at_mean_`) instead of zeros. Choice of ours.
+        Step 1: the decoder begins with the mean displacement in its vertex bias (see `start_at_mean_`) instead of zeros; a regressor with the
+        mean displacement in its last bias. Choice of ours.
     """
 
     steps: int
@@ -767,6 +768,9 @@ def train_regressor(
 ) -> tuple[Regressor, Float[np.ndarray, " steps"]]:
     """Fit a `Regressor` by least squares; parameters as for `train_joint`. Returns it in evaluation mode, and the loss of every step in mm²."""
     model = Regressor(sizes, audio, seed=seed)
+    if schedule.mean_start:
+        with torch.no_grad():
+            model.displacements[-1].bias.copy_(segments.faces.motion().mean(0).flatten())
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr)
     run = training.Run(
         fabric, {"regressor": model}, optimizer, steps=schedule.steps, schedule=_falling(optimizer, schedule),
