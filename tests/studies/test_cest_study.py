@@ -238,3 +238,32 @@ def test_layers_are_pictures_and_frontal_views_look_forward(run):
     assert ((left - right).abs() / (left + right)).max() < 0.05
     rest = study.turned(run, dataclasses.replace(found, alpha=found.alpha + 1), images, rest=True)
     assert not torch.equal(rest, frontal)
+
+
+# ---------------------------------------------------------------------------------------------------------- stand-ins
+
+
+def test_somebody_elses_answer_and_geometry_come_from_another_person_at_the_same_place_of_the_clip(run):
+    world = run.unseen()
+    own = run.estimate(run.trained(), world)
+    dealt, misled = (run._estimates(name, world) for name in ("dealt", "misled"))
+    others = [int((row - run.scale.unseen_frames) % len(world)) for row in range(len(world))]
+    assert (world.clips.person[others] != world.clips.person).all()
+    assert torch.equal(dealt.reflectance, own.reflectance[others])
+    assert torch.equal(dealt.light, own.light[others])
+    assert torch.equal(misled.view, own.view[others])
+    camera = run.space.camera(own.view[others], world.frames.images.shape[-1])
+    geometry = cest.look(run.space, world.frames.images, own.vertices[others], camera)
+    torch.testing.assert_close(misled.geometry.texture, geometry.texture)
+    assert not torch.allclose(misled.reflectance, own.reflectance[others])
+
+
+def test_an_estimator_that_knows_the_truth_paints_the_pictures_up_to_noise(run):
+    world = run.unseen()
+    rows = [0, 3, 7]
+    truth = run.truth(world, rows)
+    error = cest.photometric(world.frames.images[rows], truth.geometry, [truth.reflectance], truth.light)[0]
+    wrong = truth.reflectance[[2, 0, 1]]  # three people
+    other = cest.photometric(world.frames.images[rows], truth.geometry, [wrong], truth.light)[0]
+    assert (error < 0.015).all()
+    assert (other > 1.3 * error).all()
