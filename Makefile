@@ -12,6 +12,9 @@ DATA_ROOT ?=
 SEED ?= 0
 DEVICE ?= auto
 WAV ?=
+EMOTION ?= happy
+INTENSITY ?= 3
+IMAGES ?=
 JOBS ?=
 THREADS ?= 1
 TIMEOUT ?=
@@ -24,7 +27,7 @@ export OPENBLAS_NUM_THREADS := $(THREADS)
 WORKERS := $(or $(JOBS),auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce voice test lint bench lab outputs lock clean
+.PHONY: help setup reproduce voice animate emote faces gesture test lint bench lab book workshop gallery outputs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +35,10 @@ help: ## Show this list
 	@echo "  make reproduce takes PAPER=01,06 PROFILE=smoke|quick|full DATA= DATA_ROOT= SEED= DEVICE=auto|cpu|cuda|mps"
 	@echo "                       JOBS= (notebooks at once) THREADS= (of each) TIMEOUT= (seconds of each) FORCE=1"
 	@echo "  make voice WAV=my_voice.wav needs the networks of notebook 03, which it trains on its first run"
+	@echo "  make animate WAV=my_voice.wav needs those of notebook 04: run it, or .venv/bin/python -m paper_utils.train 04 --only 'step 2'"
+	@echo "  make emote WAV=my_voice.wav needs the network of notebook 09: run it, or .venv/bin/python -m paper_utils.train 09 --only EMOTE"
+	@echo "  make faces IMAGES=my_pictures needs those of paper 07: .venv/bin/python -m paper_utils.train 07 --only CEST"
+	@echo "  make gesture WAV=my_voice.wav needs those of paper 08: .venv/bin/python -m paper_utils.train 08 --only model"
 	@echo "  PYTHON=python3.12 make setup chooses the Python (3.11 or newer) of a new .venv"
 
 setup: $(STAMP) ## Make .venv from requirements.lock (nothing to do when it is current)
@@ -53,6 +60,22 @@ voice: setup ## Draw the face that paper 03 makes of a recording: make voice WAV
 	@test -n "$(WAV)" || { echo "make voice: which recording? expected WAV=path of a WAV, FLAC, Ogg, MP3 or AIFF file" >&2; exit 2; }
 	@$(BIN)/python -m paper_utils.voice_to_face "$(WAV)"
 
+animate: setup ## Write a film of a face that speaks your recording, with paper 04: make animate WAV=my_voice.wav
+	@test -n "$(WAV)" || { echo "make animate: which recording? expected WAV=path of a WAV, FLAC, Ogg, MP3 or AIFF file" >&2; exit 2; }
+	@$(BIN)/python -m paper_utils.animate "$(WAV)"
+
+emote: setup ## Film a talking face with a chosen emotion, with paper 09: make emote WAV=my_voice.wav EMOTION=happy INTENSITY=3
+	@test -n "$(WAV)" || { echo "make emote: which recording? expected WAV=path of a WAV, FLAC, Ogg, MP3 or AIFF file" >&2; exit 2; }
+	@$(BIN)/python -m paper_utils.emote_wav "$(WAV)" --emotion "$(EMOTION)" --intensity "$(INTENSITY)"
+
+faces: setup ## Write a 3D mesh for each picture of a face in a folder, with paper 07: make faces IMAGES=my_pictures
+	@test -n "$(IMAGES)" || { echo "make faces: which pictures? expected IMAGES=a folder of pictures of faces, or one picture" >&2; exit 2; }
+	@$(BIN)/python -m paper_utils.reconstruct_faces "$(IMAGES)"
+
+gesture: setup ## Write a film of gestures for a recording, with paper 08: make gesture WAV=my_voice.wav
+	@test -n "$(WAV)" || { echo "make gesture: which recording? expected WAV=path of a WAV, FLAC, Ogg, MP3 or AIFF file" >&2; exit 2; }
+	@$(BIN)/python -m paper_utils.gesture "$(WAV)"
+
 test: setup lint ## Run all checks: style, unit tests, doctests, and every notebook against its stored outputs
 	PAPER_UTILS_QUIET=1 PAPER_UTILS_OUTPUT=$(CURDIR)/build/test $(BIN)/python -m pytest notebooks tests paper_utils \
 		--numprocesses $(WORKERS) --dist loadfile --nbval-lax --nbval-cell-timeout 600 --doctest-modules --ignore tests/benchmarks --durations 10
@@ -64,14 +87,23 @@ lint: setup ## Check style and formatting of code and notebooks
 bench: setup ## Measure speed, as ratios to a named peer or floor of the same run
 	PAPER_UTILS_QUIET=1 $(BIN)/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-only -p no:xdist -s
 
-lab: setup ## Open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+lab: setup ## Open the tour in JupyterLab, with the other notebooks beside it
+	$(BIN)/jupyter lab notebooks/00_the_world.ipynb
+
+book: setup ## Make build/book/html: all notebooks as one site that works without a network
+	@$(BIN)/python -m paper_utils.book
+
+workshop: setup ## Make build/workshop: student notebooks, and those with solutions apart
+	@$(BIN)/python -m paper_utils.workshop build
+
+gallery: setup ## Renew README's gallery and the list in notebooks/README.md after notebooks changed
+	@$(BIN)/python -m paper_utils.readme
 
 outputs: setup ## Run the notebooks in place and store their quick outputs (before committing a change)
 	PAPER_UTILS_QUIET=1 $(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 lock: setup ## Renew requirements.lock from pyproject.toml
-	$(BIN)/python -m piptools compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
+	$(BIN)/python -m piptools compile --quiet --upgrade --extra book --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
 	@# A local build tag of torch belongs to one machine; the lock names the release.
 	@sed -i.bak -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock && rm -f requirements.lock.bak

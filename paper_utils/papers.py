@@ -82,6 +82,8 @@ PAPERS: dict[str, Paper] = {
             "MeshTalk: 3D Face Animation from Speech using Cross-Modality Disentanglement",
             "2104.08223",
             2021,
+            data=("world", "multiface", "multiface_npy", "vocaset", "biwi"),
+            needs_root=("multiface", "multiface_npy", "vocaset", "biwi"),
         ),
         Paper(
             "05",
@@ -100,10 +102,23 @@ PAPERS: dict[str, Paper] = {
             2021,
             data=("world", "digits"),
         ),
-        Paper("07", "cest", "Self-Supervised 3D Face Reconstruction via Conditional Estimation", "2110.04800", 2021),
-        Paper("08", "talkshow", "Generating Holistic 3D Human Motion from Speech", "2212.04420", 2022),
         Paper(
-            "09", "emote", "Emotional Speech-Driven Animation with Content-Emotion Disentanglement", "2306.08990", 2023
+            "07",
+            "cest",
+            "Self-Supervised 3D Face Reconstruction via Conditional Estimation",
+            "2110.04800",
+            2021,
+            data=("world", "voxceleb", "300w_lp"),
+            needs_root=("voxceleb", "300w_lp"),
+        ),
+        Paper("08", "talkshow", "Generating Holistic 3D Human Motion from Speech", "2212.04420", 2022, data=("world",)),
+        Paper(
+            "09",
+            "emote",
+            "Emotional Speech-Driven Animation with Content-Emotion Disentanglement",
+            "2306.08990",
+            2023,
+            data=("world",),
         ),
         Paper(
             "10",

@@ -29,15 +29,29 @@ import numpy as np
 from paper_utils import devices, experiment, files, papers, training
 from paper_utils.nn import official_weights
 from paper_utils.recipes import evaluation, face_data, face_recognition, published
-from paper_utils.studies import dimnet, phonemes, sphereface2, sphereface_r, voice_to_face
+from paper_utils.studies import (
+    cest,
+    dimnet,
+    emote,
+    meshtalk,
+    phonemes,
+    sphereface2,
+    sphereface_r,
+    talkshow,
+    voice_to_face,
+)
 
 Training = Callable[[lightning_fabric.Fabric], np.ndarray]  # gives the loss of every step
 # What each paper trains: a function of the experiment that gives named calls, each taking a Fabric.
 STUDIES = {
     "02": dimnet.trainings,
     "03": voice_to_face.trainings,
+    "04": meshtalk.trainings,
     "05": sphereface2.trainings,
     "06": sphereface_r.trainings,
+    "07": cest.trainings,
+    "09": emote.trainings,
+    "08": talkshow.trainings,
     "10": phonemes.trainings,
 }
 EVALUATE = "evaluate"
