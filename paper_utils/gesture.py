@@ -20,7 +20,8 @@ from torch import Tensor
 
 from paper_utils import audio, audio_files, files
 from paper_utils.methods.talkshow import TalkShow
-from paper_utils.studies.talkshow import load, model_path
+from paper_utils.recipes.talkshow_files import load
+from paper_utils.studies.talkshow import model_path
 from paper_utils.widgets.talkshow import film_of
 from paper_utils.world.gesture_clips import recording_features
 from paper_utils.world.gesture_tables import SPEAKERS

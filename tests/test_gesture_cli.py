@@ -11,7 +11,7 @@ from paper_utils import gesture as cli
 from paper_utils.methods import talkshow as ts
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
-from paper_utils.studies import talkshow as studies
+from paper_utils.recipes import talkshow_files
 from paper_utils.world.gesture_clips import FEATURES
 
 RATE = 16_000
@@ -24,7 +24,7 @@ def checkpoint(tmp_path):
     prior = ts.Prior(ts.PriorConfig(grid, features=FEATURES, residual_layers=1), seed=0)
     face = ts.Regressor(ts.RegressorConfig(FEATURES, 103, 8, 2), seed=0)
     model = ts.TalkShow(ts.VqVae(39, codebook, seed=0), ts.VqVae(90, codebook, seed=1), prior, face)
-    studies.save(model, tmp_path / "model.safetensors")
+    talkshow_files.save(model, tmp_path / "model.safetensors")
     return tmp_path / "model.safetensors"
 
 
@@ -102,4 +102,4 @@ def test_missing_networks_are_asked_for_with_the_command(tmp_path, capsys):
 
 def test_frames_are_finite(checkpoint):
     samples = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(cli.gestures_of(studies.load(checkpoint), samples, 0)).all()
+    assert torch.isfinite(cli.gestures_of(talkshow_files.load(checkpoint), samples, 0)).all()

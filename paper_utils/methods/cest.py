@@ -21,18 +21,17 @@ import lightning_fabric
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils import files, training
+from paper_utils import training
 from paper_utils.mesh.cameras import ScaledOrthographic
 from paper_utils.mesh.morphable import MorphableModel
 from paper_utils.mesh.renderer import visible_surface
 from paper_utils.mesh.shading import shade
 from paper_utils.mesh.textures import UvMap, sample_texture, unwrap, uv_coverage
 from paper_utils.mesh.topology import Topology
+from paper_utils.network_files import ModelFileError, read_networks, save_networks
 from paper_utils.nn.image_encoders import ConvBlock, ResNet, SmallEncoder, initialise
 
 FORMAT = "paper_utils CEST 1"
@@ -47,10 +46,6 @@ PARTNERS = ("random", "self", "all")
 # On the world's unseen faces the contrast is above .03 and the error below .08 after a short training; walls and noise lie at .01 and .2.
 LEAST_CONTRAST, WORST_FIT = 0.02, 0.12
 SYMMETRIC_UV = 1e-4  # largest distance of a mirrored UV coordinate that still counts as exact
-
-
-class ModelFileError(ValueError):
-    """A file of trained networks that is damaged, not ours, or for another face model."""
 
 
 # ------------------------------------------------------------------------------------------------------------- 1. variables
@@ -1041,13 +1036,10 @@ def supervised_appearance(space: FaceSpace, estimate: Estimate, truth: Truth) ->
 def save(estimator: Estimator, path: Path) -> None:
     """Write the networks with their sizes and the signature of the face model, as safetensors."""
     about = {
-        "format": FORMAT,
         "config": json.dumps(dataclasses.asdict(estimator.config)),
         "space": json.dumps({"signature": estimator.space.signature, "uv_size": estimator.space.uv_size}),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in estimator.state_dict().items()}
-    with files.atomic_path(Path(path)) as temporary:
-        save_file(state, temporary, metadata=about)
+    save_networks(estimator, path, FORMAT, about)
 
 
 def load(path: Path, space: FaceSpace) -> Estimator:
@@ -1060,16 +1052,7 @@ def load(path: Path, space: FaceSpace) -> Estimator:
     ModelFileError
         If it is truncated, not ours, or was trained with a face model of another topology.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; train networks first, or give the file of trained ones")
-    try:
-        with safe_open(path, "pt") as file:
-            about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: cannot be read, it is truncated or no safetensors file ({error})") from error
-    if about.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: expected a file of format {FORMAT!r}, found {about.get('format')!r}")
+    about, state = read_networks(path, FORMAT)
     learned = json.loads(about["space"])
     found = {"signature": space.signature, "uv_size": space.uv_size}
     if learned != found:

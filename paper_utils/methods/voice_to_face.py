@@ -22,14 +22,13 @@ import lightning_fabric
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils import files, training
+from paper_utils import training
 from paper_utils.data.voice_features import FrontEnd
 from paper_utils.data.voxceleb import Spans, SpeakerRecordings
+from paper_utils.network_files import ModelFileError, read_networks, save_networks
 from paper_utils.nn.voice_encoder import CHANNELS, VoiceEncoder, initialise_
 
 SLOPE = 0.2  # of LeakyReLU; published code
@@ -707,20 +706,13 @@ class Reconstructor(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------- 8. files
 
 
-class ModelFileError(ValueError):
-    """A file that holds no voice-to-face networks, or other ones than expected."""
-
-
 def save(model: Reconstructor, path: Path) -> None:
     """Write voice network and generator with their sizes and front end, as safetensors."""
     about = {
-        "format": FORMAT,
         "sizes": json.dumps(dataclasses.asdict(model.sizes)),
         "front_end": json.dumps(dataclasses.asdict(model.front_end)),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with files.atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=about)
+    save_networks(model, path, FORMAT, about)
 
 
 def load(path: Path) -> Reconstructor:
@@ -733,16 +725,7 @@ def load(path: Path) -> Reconstructor:
     ModelFileError
         If it is truncated or not ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; train networks first, or give the file of trained ones")
-    try:
-        with safe_open(path, "pt") as file:
-            about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: cannot be read, it is truncated or no safetensors file ({error})") from error
-    if about.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: expected a file of format {FORMAT!r}, found {about.get('format')!r}")
+    about, state = read_networks(path, FORMAT)
     read = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(about["sizes"]).items()}
     return _assembled(state, Sizes(**read), FrontEnd(**json.loads(about["front_end"])), str(path))
 

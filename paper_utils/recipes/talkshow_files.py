@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from paper_utils import files
 from paper_utils.methods.talkshow import (
     CodebookConfig,
     FaceConfig,
@@ -29,16 +26,13 @@ from paper_utils.methods.talkshow import (
     TalkShow,
     VqVae,
 )
+from paper_utils.network_files import ModelFileError, read_networks, save_networks
 from paper_utils.nn.checkpoint_names import load_strictly, renamed
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
 
 FORMAT = "talkshow 1"
 _SETTLED = 100_000  # updates after which the bias correction is 1 to all digits
-
-
-class ModelFileError(ValueError):
-    """A file that holds no TalkSHOW networks, or other ones than expected."""
 
 
 _FACES: dict[str, tuple[type, type]] = {"head": (FaceHead, FaceConfig), "regressor": (Regressor, RegressorConfig)}
@@ -54,9 +48,7 @@ def save(model: TalkShow, path: Path) -> None:
         "prior": dataclasses.asdict(model.prior.config),
         "face": [face, dataclasses.asdict(model.face.config) if model.face is not None else {}],
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with files.atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={"format": FORMAT, "sizes": json.dumps(about)})
+    save_networks(model, path, FORMAT, {"sizes": json.dumps(about)})
 
 
 def load(path: Path) -> TalkShow:
@@ -69,16 +61,7 @@ def load(path: Path) -> TalkShow:
     ModelFileError
         If it is truncated or not ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; train networks first, or give the file of trained ones")
-    try:
-        with safe_open(path, "pt") as file:
-            about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: cannot be read, it is truncated or no safetensors file ({error})") from error
-    if about.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: expected a file of format {FORMAT!r}, found {about.get('format')!r}")
+    about, state = read_networks(path, FORMAT)
     sizes = json.loads(about["sizes"])
     parts = [
         VqVae(channels, _codebook_config(sizes[name]), seed=0)

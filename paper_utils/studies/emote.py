@@ -16,13 +16,12 @@ import lightning_fabric
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from paper_utils import files, training
 from paper_utils.experiment import Experiment
 from paper_utils.methods import emote
+from paper_utils.network_files import read_networks, save_networks
 from paper_utils.nn.face_perception import MotionPerception, mouth_motion
 from paper_utils.nn.motion_readers import JUDGE, LipReader, MotionEmotion, ReaderSizes
 from paper_utils.nn.speech_features import ConvSpeechFeatures
@@ -351,11 +350,9 @@ def speaker_path(profile: str = "quick") -> Path:
 def save_speaker(exp: Experiment, known: World, model: emote.Emote) -> Path:
     """Write the network for `load_speaker`; where, is returned."""
     path = speaker_path(exp.profile)
-    state = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     population = known.train.script.population
-    about = {"format": FORMAT, "profile": exp.profile, "population": f"{population.seed} {population.size}"}
-    with files.atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=about)
+    about = {"profile": exp.profile, "population": f"{population.seed} {population.size}"}
+    save_networks(model, path, FORMAT, about)
     return path
 
 
@@ -369,24 +366,15 @@ def load_speaker(path: str | Path) -> Speaker:
     ValueError
         If it is truncated, not ours, or of networks of other sizes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; run notebook 09, or train the network in about a minute with "
-            "`python -m paper_utils.train 09 --only EMOTE`"
-        )
-    try:
-        with safe_open(path, "pt") as file:
-            about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read, it is truncated or no safetensors file ({error})") from error
-    if about.get("format") != FORMAT:
-        raise ValueError(f"{path}: expected a file of format {FORMAT!r}, found {about.get('format')!r}")
+    about, state = read_networks(
+        path,
+        FORMAT,
+        missing="run notebook 09, or train the network in about a minute with `python -m paper_utils.train 09 --only EMOTE`",
+    )
     scale = profiles()[about["profile"]].emote
     model = new_model(scale.network, emote.Flint(scale.prior, seed=0), seed=0)
-    own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
     try:
-        model.load_state_dict(own)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
             f"{path}: holds networks of other sizes than profile {about['profile']}; train again"

@@ -6,7 +6,6 @@ It stands above the method and below the notebook and `paper_utils.train`, which
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,6 @@ import lightning_fabric
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
@@ -30,6 +28,7 @@ from paper_utils.metrics.frechet import frechet_distance
 from paper_utils.metrics.statistics import Estimate, bootstrap_interval
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
+from paper_utils.recipes import talkshow_files
 from paper_utils.world import gesture_clips, skeleton
 from paper_utils.world.face import EXPRESSION_UNITS
 from paper_utils.world.gesture_tables import BODY_TEMPLATES
@@ -579,55 +578,6 @@ def model_path(profile: str = "quick") -> Path:
     return files.output_root(profile) / ".cache" / "talkshow" / f"{profile}.safetensors"
 
 
-def save(model: ts.TalkShow, path: Path) -> None:
-    """Write a model with codebooks, prior and a face `Regressor`, and its sizes."""
-    sizes = {
-        "codebook": dataclasses.asdict(model.body.config),
-        "prior": dataclasses.asdict(model.prior.config),
-        "face": dataclasses.asdict(model.face.config),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with files.atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={"talkshow": json.dumps(sizes)})
-
-
-def load(path: Path) -> ts.TalkShow:
-    """Read what `save` wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or it is another one.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        with safe_open(path, "pt") as opened:
-            text = (opened.metadata() or {}).get("talkshow")
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a file of trained networks ({error})") from error
-    if text is None:
-        raise ValueError(
-            f"{path}: not networks of paper 08; train them with `python -m paper_utils.train 08 --only model`"
-        )
-    sizes = json.loads(text)
-    quantizer = QuantizerConfig(**sizes["codebook"].pop("quantizer"))
-    codebook = ts.CodebookConfig(**sizes["codebook"], quantizer=quantizer)
-    prior = ts.PriorConfig(PixelCnnConfig(**sizes["prior"].pop("grid")), **sizes["prior"])
-    model = ts.TalkShow(
-        ts.VqVae(BODY, codebook, seed=0),
-        ts.VqVae(len(UPPER) - BODY, codebook, seed=0),
-        ts.Prior(prior, seed=0),
-        ts.Regressor(ts.RegressorConfig(**sizes["face"]), seed=0),
-    )
-    model.load_state_dict(state)
-    return model.eval()
-
-
 def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], Float[np.ndarray, " steps"]]]:
     """The study's trainings as calls that fill the cache and give the loss of every step; ``model`` also writes `model_path`."""
 
@@ -635,7 +585,7 @@ def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], 
         return lambda fabric: train(Study(exp, fabric))
 
     def whole(study: Study) -> np.ndarray:
-        save(study.model(), model_path(exp.profile))
+        talkshow_files.save(study.model(), model_path(exp.profile))
         return study.prior()[1]["loss"]
 
     calls = {

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from paper_utils import experiment, training
 from paper_utils.data.talking_faces import EMOTIONS
@@ -244,7 +245,7 @@ def test_files_that_hold_something_else_are_refused(exp, known, tmp_path):
     with pytest.raises(ValueError, match="truncated or no safetensors file"):
         st.load_speaker(tmp_path / "cut.safetensors")
     foreign = tmp_path / "foreign.safetensors"
-    st.save_file({"a": torch.zeros(1)}, foreign)
+    save_file({"a": torch.zeros(1)}, foreign)
     with pytest.raises(ValueError, match="expected a file of format 'emote of the synthetic world 1', found None"):
         st.load_speaker(foreign)
     study = st.prepare(exp)
