@@ -115,6 +115,12 @@ def test_readme_links_and_commands_exist():
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), f"README names `make {command}`"
 
 
+def test_no_two_test_files_share_a_name():
+    """Pytest imports test files by their bare names, and the second of two fails."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name != "benchmarks"]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_make_target_explains_itself():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE).group(1).split()
