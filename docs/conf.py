@@ -29,6 +29,9 @@ suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
 default_role = "py:obj"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# Types stand in signatures; repeated in lists of parameters, the star of "*batch dim" would begin an emphasis.
+napoleon_attr_annotations = False
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
@@ -57,6 +60,22 @@ html_theme_options = {
 }
 
 
+SENTENCES: dict[str, list[str]] = {}
+
+
+def keep_sentences(app, what, name, obj, options, lines):
+    """Remember a property's text before napoleon takes "Hash of the files: part of a key" for a type and a text."""
+    if what in ("attribute", "property") and not any(line.startswith("---") for line in lines):
+        SENTENCES[name] = list(lines)
+
+
+def restore_sentences(app, what, name, obj, options, lines):
+    """Put it back."""
+    lines[:] = SENTENCES.pop(name, lines)
+
+
 def setup(app):
-    """Take pictures and MathJax from the folder that `paper_utils.book` filled."""
+    """Take pictures and MathJax from the folder that `paper_utils.book` filled; read docstrings as they are meant."""
     app.connect("config-inited", lambda app, config: config.html_extra_path.append(str(app.srcdir / "site")))
+    app.connect("autodoc-process-docstring", keep_sentences, priority=400)
+    app.connect("autodoc-process-docstring", restore_sentences, priority=600)

@@ -29,7 +29,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from paper_utils import files, papers, results, workshop
-from paper_utils.book_figures import BookError, describe, frozen_widget, saved_figures
+from paper_utils.book_figures import BookError, captions, frozen_widget, stored_alt
 from paper_utils.book_names import documented, imported, link_code, link_names
 
 NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax", "bs4")
@@ -50,16 +50,16 @@ class Picture:
     file
         Its place below the site's root.
     alt
-        What is to be seen.
-    captioned
-        Whether `alt` is the caption that the notebook gives it.
+        What is to be seen, for those who cannot see it.
+    caption
+        What the notebook says that it shows; empty if it says nothing.
     """
 
     paper: papers.Paper
     cell: int
     file: str
     alt: str
-    captioned: bool
+    caption: str
 
     @property
     def anchor(self) -> str:
@@ -99,6 +99,7 @@ def page(notebook: NotebookNode, paper: papers.Paper, root: Path, site: Path) ->
     made = nbformat.v4.new_notebook(
         metadata={"kernelspec": notebook.metadata.kernelspec, "language_info": notebook.metadata.language_info}
     )
+    captioned = captions(notebook.cells)
     pictures: list[Picture] = []
     for index, cell in enumerate(notebook.cells):
         cell = copy.deepcopy(cell)
@@ -107,15 +108,18 @@ def page(notebook: NotebookNode, paper: papers.Paper, root: Path, site: Path) ->
             made.cells.append(cell)
             continue
         made.cells.append(nbformat.v4.new_markdown_cell(f"({anchor(paper, index)})="))
-        alts = describe(notebook.cells, index) if any("image/png" in o.get("data", {}) for o in cell.outputs) else []
-        saved = saved_figures(cell.source)
+        saved = iter(captioned[index])
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
                 number = sum(picture.cell == index for picture in pictures)
                 file = f"figures/{paper.name}/cell-{index}-{number}.png"
-                picture = Picture(paper, index, file, alts[number], number < len(saved))
-                full = root / "figures" / paper.name / f"{saved[number][0] if number < len(saved) else ''}.png"
+                name, caption = next(saved, ("", ""))
+                try:
+                    picture = Picture(paper, index, file, stored_alt(output), caption)
+                except BookError as error:
+                    raise BookError(f"cell {index}: {error}") from error
+                full = root / "figures" / paper.name / f"{name}.png"
                 width = _write_picture(site / file, data["image/png"], full)
                 pictures.append(picture)
                 output.data = {"text/html": _figure(picture, width)}
@@ -144,7 +148,7 @@ def _write_picture(target: Path, stored: str, full: Path) -> int:
 
 def _figure(picture: Picture, width: int) -> str:
     alt = html.escape(picture.alt, quote=True)
-    caption = f"{html.escape(picture.alt)} " if picture.captioned else ""
+    caption = f"{html.escape(picture.caption.rstrip('.'))}. " if picture.caption else ""
     return (
         f'<figure><img loading="lazy" width="{width}" src="../{picture.file}" alt="{alt}">'
         f'<figcaption>{caption}<a href="#{picture.anchor}">Code of this figure</a></figcaption></figure>'
@@ -276,9 +280,9 @@ def figures_page(pictures: Sequence[Picture]) -> str:
         text.append(f"## {paper.number} {paper.title}\n")
         cards = [
             f'<figure><a href="notebooks/{p.paper.name}.html#{p.anchor}"><img loading="lazy" src="{p.file}" alt="{html.escape(p.alt, quote=True)}"></a>'
-            f"<figcaption>{html.escape(p.alt)}</figcaption></figure>"
+            f"<figcaption>{html.escape(p.caption)}</figcaption></figure>"
             for p in pictures
-            if p.paper == paper and p.captioned
+            if p.paper == paper and p.caption
         ]
         text.append(f'<div class="gallery">\n{chr(10).join(cards)}\n</div>')
     return "\n\n".join(text) + "\n"

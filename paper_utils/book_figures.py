@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbformat import NotebookNode
@@ -48,70 +47,46 @@ def _text(node: ast.expr) -> str:
     return ""
 
 
-def describe(cells: Sequence[NotebookNode], index: int) -> list[str]:
-    """Alternative texts of the pictures of a cell: its captions; else the titles in its code and what the text below says to see.
+def captions(cells: Sequence[NotebookNode]) -> dict[int, list[tuple[str, str]]]:
+    """Names and captions of the pictures that each code cell shows, as far as they have any.
 
-    Parameters
-    ----------
-    cells
-        All cells of the notebook.
-    index
-        A code cell with pictures.
+    A notebook opens with a figure that only a later cell, which has an experiment, can save: a figure that is saved where none is shown
+    is the earliest one that is still without a caption.
+    """
+    found: dict[int, list[tuple[str, str]]] = {}
+    waiting: list[int] = []
+    for index, cell in enumerate(cells):
+        if cell.cell_type != "code":
+            continue
+        saved, shown = saved_figures(cell.source), len(pictures(cell))
+        found[index] = saved[:shown]
+        for late in saved[shown:]:
+            if waiting:
+                found[waiting.pop(0)].append(late)
+        waiting += [index] * (shown - len(found[index]))
+    return found
 
-    Returns
-    -------
-    list of str
-        One text a picture.
+
+def pictures(cell: NotebookNode) -> list[NotebookNode]:
+    """Outputs of a cell that are pictures."""
+    return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+
+
+def stored_alt(output: NotebookNode) -> str:
+    """Alternative text that a picture was stored with; `figure_text` writes it.
 
     Raises
     ------
     BookError
-        If neither code nor text says anything about a picture.
+        If it has none that says anything.
     """
-    cell = cells[index]
-    count = sum("image/png" in output.get("data", {}) for output in cell.outputs)
-    given = [caption for _, caption in saved_figures(cell.source)]
-    if len(given) >= count:
-        return given[:count]
-    titles = [
-        _text(value)
-        for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.Call)
-        for value in [
-            *(k.value for k in node.keywords if k.arg in ("title", "titles", "suptitle")),
-            *(
-                node.args[:1]
-                if isinstance(node.func, ast.Attribute) and node.func.attr in ("set_title", "suptitle")
-                else []
-            ),
-        ]
-    ]
-    words = "; ".join(title.replace("\n", " ") for title in titles if title)
-    below, above = (
-        _paragraphs(cells[index + 1 : index + 2], until_heading=True),
-        _paragraphs(cells[max(index - 1, 0) : index]),
-    )
-    seen = below[0] if below else above[-1] if above else ""
-    alt = ". ".join(part.rstrip(".") for part in (words, seen) if part)
+    alt = output.metadata.get("image/png", {}).get("alt", "")
     if len(alt) < SHORTEST_ALT:
         raise BookError(
-            f"cell {index} draws a picture that nothing describes: give it a caption with exp.save_figure(fig, name, caption), "
-            "or a sentence in the text cell below it"
+            f"a picture has no alternative text (found {alt!r}); give the figure a title or a caption with "
+            "exp.save_figure(fig, name, caption), and run `make outputs`"
         )
-    return [*given, *([alt + "."] * (count - len(given)))]
-
-
-def _plain(markdown: str) -> str:
-    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown)
-    return re.sub(r"[*`$]|\s+", lambda m: " " if m[0].isspace() else "", text).strip()
-
-
-def _paragraphs(cells: Iterable[NotebookNode], *, until_heading: bool = False) -> list[str]:
-    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    if until_heading:
-        texts = [re.split(r"^#", text, maxsplit=1, flags=re.MULTILINE)[0] for text in texts]
-    parts = [part for text in texts for part in re.split(r"\n\s*\n", text)]
-    return [_plain(part) for part in parts if part.strip() and not part.startswith(("#", "|", "$$"))]
+    return alt
 
 
 _MEDIA = {"ImageModel": "image", "AudioModel": "audio", "VideoModel": "video"}

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
-from paper_utils import devices, files, papers, plotting, results
+from paper_utils import devices, figure_text, files, papers, plotting, results
 from paper_utils.metrics.statistics import Estimate, mean_t_interval
 
 Choice = TypeVar("Choice")
@@ -312,7 +312,7 @@ class Experiment:
         )
 
     def save_figure(self, fig: Figure, name: str, caption: str) -> None:
-        """Save a figure to ``figures/NN_slug/name.png`` and list it in the results."""
+        """Save a figure to ``figures/NN_slug/name.png`` and list it in the results; its caption is read out where it is shown."""
         path = self.figure_folder / f"{name}.png"
         with files.atomic_path(path) as temporary:
             # A smoke run looks at no picture: it checks that one can be drawn and written.
@@ -320,6 +320,7 @@ class Experiment:
             fig.savefig(temporary, metadata={"Software": None}, dpi=dpi, pil_kwargs={"optimize": True})
         # The layout is settled; the notebook need not solve it again to show the figure.
         fig.set_layout_engine("none")
+        figure_text.set_caption(fig, caption)
         self._list_figure(name, caption, [path])
 
     def save_animation(self, film: Animation, name: str, caption: str) -> None:

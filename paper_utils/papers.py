@@ -111,7 +111,15 @@ PAPERS: dict[str, Paper] = {
             data=("world", "voxceleb", "300w_lp"),
             needs_root=("voxceleb", "300w_lp"),
         ),
-        Paper("08", "talkshow", "Generating Holistic 3D Human Motion from Speech", "2212.04420", 2022, data=("world",)),
+        Paper(
+            "08",
+            "talkshow",
+            "Generating Holistic 3D Human Motion from Speech",
+            "2212.04420",
+            2022,
+            data=("world", "show"),
+            needs_root=("show",),
+        ),
         Paper(
             "09",
             "emote",

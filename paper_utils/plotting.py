@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from scipy import stats
 
-from paper_utils import results
+from paper_utils import figure_text, results
 
 # Okabe and Ito (2008), "Color Universal Design": told apart under the common colour-vision deficiencies.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
@@ -45,6 +45,7 @@ def use_style() -> None:
         }
     )
     _draw_inline_as_it_is()
+    figure_text.announce_figures()
 
 
 def _draw_inline_as_it_is() -> None:

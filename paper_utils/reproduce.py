@@ -51,6 +51,7 @@ class Job:
     folder: Path
     process: subprocess.Popen | None = None
     family: set[psutil.Process] = field(default_factory=set)
+    environment: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
     seconds: float = 0.0
     done: int = 0
@@ -183,6 +184,7 @@ class Runner:
         job.running_copy.parent.mkdir(parents=True, exist_ok=True)
         job.began = time.monotonic()
         environment = dict(os.environ, PAPER_UTILS_QUIET="1", **dict.fromkeys(THREAD_VARIABLES, str(self.threads)))
+        environment.update(job.environment)
         command = [sys.executable, "-m", "paper_utils.notebook_worker", str(job.notebook), str(job.running_copy)]
         # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
         job.process = subprocess.Popen(
@@ -295,7 +297,7 @@ class Runner:
     def _remove_leftovers(job: Job) -> None:
         """Remove what a killed process may have left half-written."""
         job.running_copy.unlink(missing_ok=True)
-        for folder in (job.output_root / "figures" / job.name, job.results_file.parent):
+        for folder in (job.output_root / "figures" / job.paper.name, job.results_file.parent):
             for path in folder.glob(".*.part*"):
                 path.unlink(missing_ok=True)
 
@@ -312,7 +314,7 @@ def print_failures(jobs: Sequence[Job]) -> None:
         for line in job.failure["error"]:
             print(f"    {line}")
         if job.failed_copy.exists():
-            print(f"    as far as it came: {job.failed_copy.relative_to(job.folder)}")
+            print(f"    as far as it came: {os.path.relpath(job.failed_copy, job.folder)}")
 
 
 def print_claims(records: Sequence[dict[str, Any]]) -> None:
@@ -332,6 +334,11 @@ def print_claims(records: Sequence[dict[str, Any]]) -> None:
             print(textwrap.fill(row["claim"], width, initial_indent=indent, subsequent_indent=indent))
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Command line; an empty value means the default, so that make can pass its variables as they are."""
     parser = argparse.ArgumentParser(
@@ -348,8 +355,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", default="", help="seconds after which a notebook is given up; none if empty")
     parser.add_argument("--force", default="", help="run even what has not changed")
     found = parser.parse_args(arguments)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name, kind, default in (("seed", int, 0), ("jobs", int, cores), ("threads", int, 1), ("timeout", float, None)):
+    for name, kind, default in (("seed", int, 0), ("jobs", int, cores()), ("threads", int, 1), ("timeout", float, None)):
         text = getattr(found, name)
         try:
             setattr(found, name, kind(text) if text else default)

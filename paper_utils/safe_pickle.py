@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from paper_utils import safe_files
+
 # Makes the object that a record stands for, from the arguments of the call and the state that followed (None without one).
 Builder = Callable[[tuple[Any, ...], Any], Any]
 
@@ -119,17 +121,11 @@ def load_npy(
     The array; of a 0-d array of objects the object itself. Parameters and errors as for `load`.
     """
     file = _open(path, max_bytes)
-    try:
-        version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
-        if not dtype.hasobject:
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path}: not a readable .npy file ({error}); expected what numpy.save writes, download it again"
-        ) from error
+    expected = "what numpy.save writes"
+    shape, dtype, start = safe_files.array_header(file, file.getbuffer().nbytes, str(path), expected)
+    if not dtype.hasobject:
+        return safe_files.npy(path, expected, max_bytes=max_bytes)
+    file.seek(start)
     value = _load_first(file, str(path), allowed, encoding)
     if not isinstance(value, np.ndarray) or value.shape != shape:
         raise ValueError(f"{path}: the header promises an array of shape {shape}, the pickle holds {_kind(value)}")

@@ -3,6 +3,8 @@
     python -m paper_utils.train 06 --profile full --device cuda
     torchrun --nproc-per-node 4 -m paper_utils.train 06 --profile full
 
+    python -m paper_utils.train 08 --profile full --data show --data-root /data/show --device cuda
+
     python -m paper_utils.train --list-recipes
     python -m paper_utils.train 05 --recipe vggface2_sfnet20_sphereface2 --data-root /data/faces --precision bf16-mixed
     torchrun --nproc-per-node 4 -m paper_utils.train 05 --recipe ms1m_iresnet100_sphereface2 --data-root /data/faces --class-parallel
@@ -163,10 +165,8 @@ def train_models(fabric: lightning_fabric.Fabric, chosen: dict[str, Training]) -
         began = time.perf_counter()
         history = train(fabric)
         if fabric.is_global_zero:
-            seconds = time.perf_counter() - began
-            print(
-                f"{name:<24} {len(history):>6} steps, last loss {history[-1].mean():.4f}, {seconds:.1f} s", flush=True
-            )
+            steps = f"{len(history):>6} steps, last loss {history[-1].mean():.4f}, " if len(history) else ""
+            print(f"{name:<24} {steps}{time.perf_counter() - began:.1f} s", flush=True)
 
 
 def data_root(options: argparse.Namespace) -> Path:
@@ -242,22 +242,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list_recipes:
         print(published.table())
         return 0
-    models = None
     try:
         if options.paper == EVALUATE:
             evaluate(options)
         elif options.recipe:
             train_recipe(options)
         else:
-            models = choose_models(options)
+            train_models(*choose_models(options))
     except (ValueError, OSError) as error:
         print(f"paper_utils.train: {error}", file=sys.stderr)
         return 2
     except (training.CheckpointError, training.DivergedError) as error:
         print(f"paper_utils.train: {error}", file=sys.stderr)
         return 1
-    if models is not None:
-        train_models(*models)
     return 0
 
 

@@ -6,12 +6,13 @@ where the last checkpoint ended, saves atomically, and a killed and resumed run 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-import pickle
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from paper_utils import devices, files, provenance
+from paper_utils.nn import whole_batch
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 QUIET_VARIABLE = "PAPER_UTILS_QUIET"
@@ -32,6 +34,10 @@ QUIET_VARIABLE = "PAPER_UTILS_QUIET"
 
 class CheckpointError(RuntimeError):
     """A checkpoint or cached state that cannot be used."""
+
+
+class DamagedError(CheckpointError):
+    """One whose content is not what was once written."""
 
 
 class DivergedError(RuntimeError):
@@ -155,6 +161,9 @@ class Run:
         Names of modules of which every process has its own part (class-parallel heads): they are used as they are, not averaged.
     clip
         Clips all gradients to the largest norm it is given and returns their norm; for modules apart, whose norm no process knows alone.
+    coupled
+        With several processes, batch normalisation and dropout are those of the whole batch (`paper_utils.nn.whole_batch`), so the run is that
+        of one process. False: each process has those of its own rows, as in plain data-parallel training.
 
     Examples
     --------
@@ -185,12 +194,15 @@ class Run:
         allow_divergence: bool = False,
         apart: Collection[str] = (),
         clip: Callable[[float], Tensor] | None = None,
+        coupled: bool = True,
     ) -> None:
         self.fabric, self.steps, self.schedule, self.clip_norm = fabric, steps, schedule, clip_norm
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.identity, self.generators, self.allow_divergence = identity, generators or {}, allow_divergence
         self._clip = clip
+        for module in modules.values() if coupled and fabric.world_size > 1 else ():
+            whole_batch.couple_(module)
         self.modules = {
             name: module.to(fabric.device) if name in apart else fabric.setup_module(module)
             for name, module in modules.items()
@@ -210,7 +222,8 @@ class Run:
         with progress(self.steps, self.step) as bar:
             while self.step < self.steps:
                 before = self.step
-                yield self.step
+                with whole_batch.shared_by(self.fabric.world_size, self.fabric.global_rank):
+                    yield self.step
                 if self.step != before + 1:
                     raise RuntimeError(
                         f"run.update(loss) must be called exactly once a step; at step {before} it was called {self.step - before} times"
@@ -272,7 +285,13 @@ class Run:
         return {name: torch.stack(values).float().cpu().numpy() for name, values in self._log.items()}
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all.
+
+        Raises
+        ------
+        files.WriteError
+            If the disk is full or cannot be written to; the checkpoint before is kept.
+        """
         if self.checkpoint is None:
             raise ValueError("this run has no checkpoint file; give `checkpoint=` to Run")
         state = {
@@ -285,12 +304,10 @@ class Run:
             "history": {name: torch.stack(values).cpu() for name, values in self._log.items()},
             "random": self._random_states(),
         }
-        # One rank writes. The name of the temporary file is the same on all, since Fabric's save is a collective call.
-        temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.part")
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        self.fabric.save(temporary, state)
+        # Not Fabric's own save: it writes to the machine's folder for temporary files first and moves the file from there, which is
+        # not one step if that is another disk.
         if self.fabric.is_global_zero:
-            os.replace(temporary, self.checkpoint)
+            save_state(self.checkpoint, state)
         self.fabric.barrier()
 
     def _is_due(self, saved_at: float) -> bool:
@@ -348,7 +365,11 @@ class Run:
 
     def _restore_random(self, states: dict[str, Tensor]) -> None:
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        if len(states["torch"]) != world:
+        if all(
+            bool((state == state[0]).all()) for state in states.values()
+        ):  # numbers of the whole batch: the same on all
+            rank, states = 0, {name: state[:1] for name, state in states.items()}
+        elif len(states["torch"]) != world:
             warnings.warn(
                 f"checkpoint {self.checkpoint} was written by {len(states['torch'])} processes and is resumed by {world}: "
                 "weights, optimizer and data order go on exactly, random states (dropout, sampling) start anew",
@@ -362,21 +383,60 @@ class Run:
             torch.cuda.set_rng_state(states["cuda"][rank], self.fabric.device)
 
 
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state for `load_state`, whole or not at all.
+
+    Raises
+    ------
+    files.WriteError
+        If the disk is full or cannot be written to; a file that stood there is kept.
+    """
+    # By storage, since tensors that share one are written once.
+    storages = [tensor.untyped_storage() for tensor in _tensors_in(state)]
+    needed = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    with files.atomic_path(path, needed) as temporary:
+        torch.save(state, temporary)
+
+
+def _tensors_in(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _tensors_in(part)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare a checkpoint, which is a ZIP archive, with the checksums in it: `torch.load` does not, and would take a flipped bit for a weight."""
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise zipfile.BadZipFile("torch does not compress what it saves")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} does not agree")
+
+
 def load_state(path: Path, keys: set[str]) -> dict[str, Any]:
     """Read a checkpoint or cached state without unpickling code, and check that it holds `keys`.
 
     Raises
     ------
+    DamagedError
+        If the file is truncated, is no checkpoint, or any bit of its content is not as it was written.
     CheckpointError
-        If the file is truncated, is no checkpoint, or lacks a key.
+        If it is not there or may not be read, the memory does not suffice, or it lacks a key.
     """
-    remedy = "delete it to start that training anew"
+    path, remedy = Path(path), "delete it to start that training anew"
     try:
+        _check_sums(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        size = path.stat().st_size if path.exists() else 0
-        raise CheckpointError(
-            f"checkpoint {path} ({size} bytes) cannot be read, it is truncated or not a checkpoint ({type(error).__name__}); {remedy}"
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise CheckpointError(f"checkpoint {path} cannot be read ({reason}); check the disk and the memory") from error
+    except Exception as error:  # of damaged bytes, readers of archives and pickles raise almost anything
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        raise DamagedError(
+            f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read, it is truncated, damaged or not a checkpoint ({reason}); {remedy}"
         ) from error
     missing = sorted(keys - set(state)) if isinstance(state, dict) else sorted(keys)
     if missing:
@@ -410,12 +470,15 @@ def cached(
     Returns
     -------
     dict
-        What `train` returned.
+        What `train` returned. If the file of an earlier call is damaged, a warning says so, it is moved aside, and `train` is called again:
+        the same key gives the same state.
 
     Raises
     ------
     CheckpointError
-        If the cached file cannot be read.
+        If the cached file may not be read, or the checkpoint of an unfinished training is damaged.
+    files.WriteError
+        If the result cannot be written; the training's own checkpoint is kept, so that nothing is computed twice.
     """
     sources = set(code).union(*(provenance.imported_sources(Path(path).read_text(encoding="utf-8")) for path in code))
     parts = {"key": key, "code": provenance.source_hash(sources), "torch": torch.__version__}
@@ -425,11 +488,18 @@ def cached(
     folder = files.output_root() / ".cache" / name
     finished, unfinished = folder / f"{digest}.pt", folder / f"{digest}.checkpoint.pt"
     if finished.exists():
-        return load_state(finished, {"state"})["state"]
+        try:
+            return load_state(finished, {"state"})["state"]
+        except DamagedError as error:
+            aside = folder / f"damaged-{finished.name}"
+            warnings.warn(
+                f"{error} - not needed here: it is trained again, and the damaged file is kept as {aside}", stacklevel=2
+            )
+            with contextlib.suppress(FileNotFoundError):  # of several processes one moves it
+                os.replace(finished, aside)
     state = train(unfinished)
     if fabric is None or fabric.is_global_zero:
-        with files.atomic_path(finished) as temporary:
-            torch.save({"state": state}, temporary)
+        save_state(finished, {"state": state})
         unfinished.unlink(missing_ok=True)
     if fabric is not None:
         fabric.barrier()

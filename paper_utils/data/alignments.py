@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paper_utils import safe_files
 from paper_utils.data.speech import SILENCE, Alignment
 from paper_utils.files import atomic_path, write_text
 from paper_utils.world.phones import PHONES, VOWELS
@@ -91,16 +92,12 @@ def _decoded(path: Path) -> str:
     """Text of a file in UTF-8 or UTF-16, told apart by the byte order mark."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected an alignment")
-    raw = path.read_bytes()
-    if raw.startswith(b"ooBinaryFile"):
+    with path.open("rb") as file:
+        begin = file.read(12)
+    if begin == b"ooBinaryFile":
         raise ValueError(f"{path}: a binary Praat file; save it as a text file or a short text file")
-    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: byte {error.start} is no {encoding.removesuffix('-sig')}; convert the file to UTF-8"
-        ) from error
+    encoding = "utf-16" if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return safe_files.text(path, "an alignment", encoding=encoding)
 
 
 # Praat reads a text file as free-standing numbers, quoted strings and flags, and takes all other characters as comment. The long form

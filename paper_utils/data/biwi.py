@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.data.clip_files import ClipFiles
 from paper_utils.data.mesh_masks import region_of
 from paper_utils.data.talking_faces import FaceMesh
@@ -74,9 +75,9 @@ def read_region(path: str | Path, vertices: int = VERTICES) -> Bool[Tensor, " ve
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected vertex numbers separated by commas")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = safe_files.text(path, "vertex numbers separated by commas")
     words = [word for word in re.split(r"[\s,]+", text.strip("[] \t\r\n")) if word]
-    wrong = [word for word in words if not word.isdigit()]
+    wrong = [word for word in words if not re.fullmatch("[0-9]{1,18}", word)]
     if not words or wrong:
         raise ValueError(
             f"{path}: expected vertex numbers separated by commas, found {wrong[0][:30]!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from paper_utils import safe_files
 from paper_utils.metrics.probabilities import distributions
 
 # A CSV is written with a few decimals; rows are accepted within this and renormalised.
@@ -108,10 +108,7 @@ def load_model(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model file {path} does not exist; expected a JSON object with {sorted(_LAYOUTS[0])}")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    entries = safe_files.json_value(path, f"a JSON object with {sorted(_LAYOUTS[0])}")
     if not isinstance(entries, dict):
         raise ValueError(f"{path}: expected a JSON object with {sorted(_LAYOUTS[0])}, found a {type(entries).__name__}")
     keys = set(entries)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.data.face_images import ImageFiles, decode, string_array
 from paper_utils.data.face_lists import first_few
 from paper_utils.mesh.cameras import ScaledOrthographic
@@ -83,13 +83,7 @@ class FittedParameters:
 
 
 def _load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the parameters beside the picture of the same name")
-    try:
-        stored = scipy.io.loadmat(path, variable_names=names)
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ValueError(f"{path}: cannot be read as a MATLAB 5 file, is it whole? ({error})") from error
-    return {name: stored[name] for name in names if name in stored}
+    return safe_files.mat(path, "the parameters beside the picture of the same name", names=names)
 
 
 def read_parameters(path: str | Path) -> FittedParameters:

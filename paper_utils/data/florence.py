@@ -6,7 +6,6 @@ motion JPEG or, once unpacked, as a folder of pictures. The set is given out und
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from paper_utils import safe_files
 from paper_utils.data.face_images import SUFFIXES, ImageBytes, ImageFiles, decode, string_array
 from paper_utils.data.face_lists import first_few
 from paper_utils.mesh.obj_files import read_obj
@@ -179,12 +179,14 @@ def read_ljson(path: str | Path) -> Float[np.ndarray, "68 3"]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected 68 landmarks of the scan of the same name")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = safe_files.json_value(path, "68 landmarks as .ljson")
         # Version 2 of the format has named groups, version 3 of the tool writes one group at the top.
         group = content["groups"]["LJSON"] if "groups" in content else content
         rows = group["landmarks"]["points"]
         points = np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except safe_files.UnreadableFileError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: expected landmarks as .ljson ({type(error).__name__}: {error})") from error
     if points.shape != (68, 3) or not np.isfinite(points).all():
         raise ValueError(

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paper_utils import safe_pickle
+from paper_utils import safe_files, safe_pickle
 from paper_utils.data.clip_files import ClipFiles, read_speech
 from paper_utils.data.face_lists import first_few
 from paper_utils.data.talking_faces import (
@@ -553,13 +553,11 @@ def _coefficients(path: Path) -> dict[str, Tensor]:
     """Arrays of a reconstruction without their leading axis of one."""
     widths = {"shape": None, "exp": None, "jaw": 3, "global_pose": 3}
     h5py = import_h5py("reconstructions of MEAD in .hdf5 files")
-    try:
-        with h5py.File(path) as file:
-            missing = [key for key in widths if key not in file]
-            arrays = {key: np.asarray(file[key], dtype=np.float32) for key in widths if key in file}
-            found = list(file)
-    except OSError as error:
-        raise ValueError(f"{path}: not a readable HDF5 file ({error}); download it again") from error
+    expected = f"an HDF5 file with {', '.join(widths)}"
+    with safe_files.named(path, expected), h5py.File(path) as file:
+        arrays = {key: value.astype(np.float32) for key, value in safe_files.h5(file, list(widths), expected).items()}
+        found = list(file)
+    missing = [key for key in widths if key not in arrays]
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; found {first_few(found) or 'nothing'}")
     frames = arrays["jaw"].shape[1] if arrays["jaw"].ndim == 3 else 0

@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.files import write_text
 
 # Measured on the released masks: outside the core close to exp(-d / 9.5 mm).
@@ -146,7 +147,7 @@ def read_mask(path: str | Path, vertices: int) -> Float[Tensor, " vertices"]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such mask; expected a text file with one weight a line")
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = safe_files.text(path, "a mask with one weight a line").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     values = np.empty(len(lines), dtype=np.float32)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.data.clip_files import ClipFiles, fill_dropped, read_speech
 from paper_utils.data.face_lists import first_few, read_lines
 from paper_utils.data.mesh_masks import read_mask
@@ -423,12 +424,7 @@ def read_assets(root: str | Path, *, vertices: int = VERTICES) -> Assets:
 
 
 def _statistic(path: Path, vertices: int) -> Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected an asset of MeshTalk")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable .npy file of plain numbers ({error})") from error
+    values = safe_files.npy(path, "an asset of MeshTalk, plain numbers")
     if values.shape != (vertices, 3) or values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ValueError(f"{path}: expected ({vertices}, 3) finite numbers, found {values.dtype} {values.shape}")
     return torch.from_numpy(values.astype(np.float32))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from paper_utils import safe_files
 from paper_utils.data.face_lists import first_few, read_lines
 from paper_utils.mesh.obj_files import read_obj
 from paper_utils.metrics.mesh import FaceScan, Surface
@@ -165,8 +166,6 @@ def read_prediction(folder: str | Path, image: NowImage) -> FaceScan:
     if not (binary.is_file() or text.is_file()):
         raise FileNotFoundError(f"{binary}: no such file, and no {text.name}; expected the seven points of the mesh")
     path = binary if binary.is_file() else text
-    try:
-        points = np.load(path, allow_pickle=False) if path == binary else np.loadtxt(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as {POINTS} points ({error})") from error
+    expected = f"{POINTS} points in space"
+    points = safe_files.npy(path, expected) if path == binary else safe_files.table(path, expected)
     return FaceScan(Surface(mesh.vertices, mesh.triangles), _seven(path, points), NOSE_BOTTOM)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.audio import VISAGE_MEL, LogMel, fit_frames, log_mel, standardise_frames
 from paper_utils.audio_files import read_audio
 from paper_utils.data import alignments
@@ -633,9 +634,10 @@ def _beside(path: Path, suffix: str) -> Path:
 
 def _timit_text(phn: Path) -> str:
     try:
-        line = _beside(phn, ".TXT").read_text(encoding="ascii").strip()
+        beside = _beside(phn, ".TXT")
     except FileNotFoundError:
         return ""
+    line = safe_files.text(beside, "the words of the sentence", encoding="ascii").strip()
     return re.sub(r"^\d+\s+\d+\s+", "", line)
 
 
@@ -662,7 +664,9 @@ def read_spkrinfo(path: str | Path, speakers: Sequence[str]) -> SubjectTable:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected TIMIT's SPKRINFO.TXT")
     labels, heights, ages = [], [], []
-    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
+    for number, line in enumerate(
+        safe_files.text(path, "TIMIT's SPKRINFO.TXT", encoding="latin-1").splitlines(), start=1
+    ):
         if not line.strip() or line.startswith(";"):
             continue
         fields = line.split()
@@ -897,10 +901,7 @@ def read_snippets(
 
 
 def _snippet(path: Path) -> Float[Tensor, " samples"]:
-    try:
-        samples = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: no .npy array of numbers ({error}); cut it out again") from error
+    samples = safe_files.npy(path, "the samples of a token")
     if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
         raise ValueError(
             f"{path}: expected finite floating-point samples (samples,), found {samples.dtype} {samples.shape}"

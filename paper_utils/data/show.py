@@ -9,11 +9,9 @@ Command line: ``python -m paper_utils.data.show convert SHOW_FOLDER TARGET_FOLDE
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper_utils import audio, safe_pickle
+from paper_utils import audio, safe_files, safe_pickle
 from paper_utils.audio import LogMel
 from paper_utils.audio_files import read_audio, resample
 from paper_utils.data.face_lists import first_few
 from paper_utils.data.motion_clips import Clips
-from paper_utils.data.show_pickles import HandComponents, motion_vector, read_hand_components, read_pickle
+from paper_utils.data.show_pickles import BETAS, HandComponents, motion_vector, read_hand_components, read_pickle
 from paper_utils.data.speech import HolisticClip, Recording
 from paper_utils.files import atomic_path
 from paper_utils.world.pose_layout import COLUMNS
@@ -206,10 +204,7 @@ def read_split(path: str | Path) -> dict[str, tuple[str, ...]]:
     if path.suffix == ".pkl":
         found = _old_split(safe_pickle.load(path, allowed={}), path)
     else:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a readable JSON file ({error}); download it again") from error
+        found = safe_files.json_value(path, "train_val_test.json of the released code")
     if not isinstance(found, dict) or set(found) != set(SPLITS):
         raise ValueError(f"{path}: expected the lists {', '.join(SPLITS)}, found {list(found)[:5]}")
     seen: dict[str, str] = {}
@@ -380,18 +375,15 @@ def _pickled(path: Path, hands: HandComponents | None) -> tuple[Tensor, Tensor]:
 
 
 def _converted(path: Path) -> tuple[Tensor, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            motion, betas = (torch.from_numpy(file[name]) for name in ("motion", "betas"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path}: no converted clip ({error}); expected the arrays motion and betas, convert it again"
-        ) from error
-    if motion.ndim != 2 or motion.shape[1] != COLUMNS or not torch.isfinite(motion).all():
-        raise ValueError(
-            f"{path}: motion: expected finite (frames, {COLUMNS}), found {tuple(motion.shape)}; convert it again"
-        )
-    return motion, betas
+    arrays = safe_files.npz(path, "a converted clip with the arrays motion and betas", names=("motion", "betas"))
+    for name, shape in (("motion", (None, COLUMNS)), ("betas", (BETAS,))):
+        value = arrays.get(name, np.zeros(0))
+        fits = value.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, value.shape, strict=True))
+        if not fits or value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise ValueError(
+                f"{path}: {name}: expected finite {shape}, found {value.shape} of {value.dtype}; convert it again"
+            )
+    return torch.from_numpy(arrays["motion"]), torch.from_numpy(arrays["betas"])
 
 
 @dataclass(frozen=True)

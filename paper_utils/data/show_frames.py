@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.files import atomic_path
 from paper_utils.mesh.rotations import axis_angle_from_six_d, six_d_from_axis_angle
 from paper_utils.world.pose_layout import COLUMNS, EXPRESSION, POSE_JOINTS, constant_frame, joint_columns, upper_columns
@@ -118,12 +119,7 @@ def read_result(path: str | Path, *, draws: int = 1) -> Float[Tensor, "draws fra
         If it is no such array, or does not divide into the draws.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a .npy of (frames, {COLUMNS})")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable .npy file ({error}); download it again") from error
+    array = safe_files.npy(path, f"a .npy of (frames, {COLUMNS})")
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != COLUMNS or not len(array):
         raise ValueError(f"{path}: expected (frames, {COLUMNS}), found {getattr(array, 'shape', type(array).__name__)}")
     if draws < 1 or len(array) % draws:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper_utils import safe_pickle
+from paper_utils import safe_files, safe_pickle
 
 BETAS = 300
 HAND_COEFFICIENTS = 12
@@ -143,11 +142,7 @@ def read_hand_components(path: str | Path) -> HandComponents:
     if path.suffix == ".pkl":
         stored = safe_pickle.load(path, allowed=safe_pickle.ARRAYS)
     else:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in names if name in file}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not a readable .npz file ({error}); download it again") from error
+        stored = safe_files.npz(path, "SMPLX_NEUTRAL.npz", names=names)
     parts = [np.asarray(stored[name]) if name in stored else np.empty(0) for name in names]
     for name, part in zip(names, parts, strict=True):
         if part.ndim != 2 or part.shape[0] < HAND_COEFFICIENTS or part.shape[1] != 45:

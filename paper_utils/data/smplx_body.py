@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from paper_utils import safe_files
 from paper_utils.data.show_pickles import BETAS
 from paper_utils.world.pose_layout import BODY_JOINTS, EXPRESSION, LEFT_HAND, RIGHT_HAND, joint_columns
 
@@ -119,12 +119,8 @@ def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(
             f"{path}: no such file; expected SMPLX_NEUTRAL.npz, which registered users of SMPL-X download"
         )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in _ARRAYS if name not in file]
-            arrays = {} if missing else {name: file[name] for name in _ARRAYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable SMPL-X .npz file ({error}); download it again") from error
+    arrays = safe_files.npz(path, "a SMPL-X .npz file", names=_ARRAYS)
+    missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
         raise ValueError(f"{path}: {', '.join(missing)} missing; expected a SMPL-X model, not SMPL or SMPL-H")
     directions = arrays["shapedirs"].shape

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper_utils import safe_pickle
+from paper_utils import safe_files, safe_pickle
 from paper_utils.data.clip_files import ClipFiles, read_speech
 from paper_utils.data.face_lists import first_few
 from paper_utils.data.talking_faces import SAMPLE_RATE, FaceMesh, TalkingClip
@@ -106,14 +106,7 @@ def load_vertices(path: str | Path, layout: VertexLayout, *, step: int = 1) -> F
         If it is a pickle, damaged, empty, or of another topology.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the vertices of a clip")
-    try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path}: not a readable .npy file of plain numbers ({error}); download or make it again"
-        ) from error
+    stored = safe_files.npy(path, "the vertices of a clip, plain numbers", mmap=True)
     if (
         stored.ndim not in (2, 3)
         or stored.dtype.kind != "f"

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.data.face_images import ImageError, ImageFiles, computed_ahead, decode, string_array
 from paper_utils.data.face_lists import first_few
 from paper_utils.data.voxceleb import SpeakerTable
@@ -54,9 +55,9 @@ def read_landmarks(path: str | Path) -> Float[np.ndarray, "68 2"]:
             f"{path}: no such file; run a landmark detector once and store its ({POINTS}, 2) points beside each frame"
         )
     try:
-        points = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged file raises many kinds
-        raise LandmarkError(f"{path}: cannot be read as a NumPy array ({error})") from error
+        points = safe_files.npy(path, f"({POINTS}, 2) points")
+    except safe_files.UnreadableFileError as error:
+        raise LandmarkError(str(error)) from error
     if not isinstance(points, np.ndarray) or points.shape != (POINTS, 2) or points.dtype.kind not in "fiu":
         found = f"{points.shape} of {points.dtype}" if isinstance(points, np.ndarray) else "several arrays"
         raise LandmarkError(f"{path}: expected an array ({POINTS}, 2) of numbers, found {found}")

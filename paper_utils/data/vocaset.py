@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from paper_utils import safe_pickle
+from paper_utils import safe_files, safe_pickle
 from paper_utils.audio_files import resample
 from paper_utils.data.clip_files import ClipFiles, fill_dropped
 from paper_utils.data.face_lists import first_few
@@ -121,11 +121,9 @@ def read_voca(
     rows = _nested(root / "subj_seq_to_idx.pkl", "row numbers")
     sounds = _nested(root / "raw_audio_fixed.pkl", "recordings")
     path = root / "data_verts.npy"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected all frames of the data set")
-    stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    if stored.shape[1:] != (vertices, 3):
-        raise ValueError(f"{path}: expected (frames, {vertices}, 3), found {stored.shape}")
+    stored = safe_files.npy(path, "all frames of the data set", mmap=True)
+    if stored.shape[1:] != (vertices, 3) or stored.dtype.kind != "f":
+        raise ValueError(f"{path}: expected (frames, {vertices}, 3) numbers, found {stored.dtype} {stored.shape}")
     clips = sorted(set(rows) & set(sounds))
     if not clips:
         raise ValueError(f"{root}: no sequence has both meshes ({len(rows)}) and sound ({len(sounds)})")

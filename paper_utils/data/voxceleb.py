@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.audio_files import read_audio
 from paper_utils.data.face_images import MAX_EAGER_BYTES, computed_ahead, string_array
 from paper_utils.data.face_lists import first_few, read_lines
@@ -442,11 +443,9 @@ class SpeakerRecordings:
         """Features in a file, mapped, not read."""
         where = self.where(row)
         try:
-            frames = np.load(where, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise
-        except (ValueError, OSError, EOFError) as error:
-            raise FeatureError(f"{where}: not a whole .npy file of numbers ({error}); make or copy it again") from error
+            frames = safe_files.npy(where, f"features (frames, {BANDS})", mmap=True)
+        except safe_files.UnreadableFileError as error:
+            raise FeatureError(f"{error}; make or copy it again") from error
         if frames.ndim != 2 or frames.shape[1] != BANDS or len(frames) == 0 or frames.dtype.kind != "f":
             hint = "; is it transposed?" if frames.ndim == 2 and frames.shape[0] == BANDS else ""
             raise FeatureError(

@@ -7,12 +7,12 @@ undoes its own file's habits and gives a `MorphableModel`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from paper_utils import safe_files
 from paper_utils.mesh import model_layouts as layouts
 from paper_utils.mesh.morphable import MorphableModel
 
@@ -288,7 +288,7 @@ def _guo_expressions(folder: Path, count: int, unit_mm: float, dtype: torch.dtyp
         raise ValueError(
             f"{folder / 'Exp_Pca.bin'}: for {len(kept)} vertices and its own count of {directions} directions expected {4 + 4 * wanted} bytes, found {len(raw)}; is it cut off?"
         )
-    deviations = np.loadtxt(folder / "std_exp.txt").reshape(-1)
+    deviations = safe_files.table(folder / "std_exp.txt", "standard deviations of the expressions").reshape(-1)
     basis = values[3 * len(kept) :].reshape(directions, -1).T
     return torch.from_numpy(kept), layouts.basis_array(
         basis, deviations, f"{folder}: Exp_Pca.bin with std_exp.txt", len(kept), dtype, unit_mm
@@ -297,20 +297,15 @@ def _guo_expressions(folder: Path, count: int, unit_mm: float, dtype: torch.dtyp
 
 def _read_h5(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays as ``shape/mean``, ``shape/pcaBasis``, ..., and the cells under their full name."""
-    data: dict[str, Any] = {}
-    try:
-        with layouts.import_h5py().File(path) as file:
-            for part in ("shape", "expression", "color"):
-                for key in ("mean", "pcaBasis", "pcaVariance"):
-                    full = f"{part}/model/{key}"
-                    if full in file:
-                        data[f"{part}/{key}"] = file[full][()]
-            for cells in ("shape/representer/cells", "representer/cells"):
-                if cells in file:
-                    data[cells] = file[cells][()]
-    except OSError as error:
-        raise layouts.damaged(path, "HDF5", error) from error
-    return data
+    names = {
+        f"{part}/model/{key}": f"{part}/{key}"
+        for part in ("shape", "expression", "color")
+        for key in ("mean", "pcaBasis", "pcaVariance")
+    }
+    names |= {cells: cells for cells in ("shape/representer/cells", "representer/cells")}
+    expected = layouts.LAYOUTS["bfm_h5"].title
+    with safe_files.named(path, expected), layouts.import_h5py().File(path) as file:
+        return {names[full]: value for full, value in safe_files.h5(file, list(names), expected).items()}
 
 
 def _h5_basis(

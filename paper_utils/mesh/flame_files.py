@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from scipy import sparse
 
-from paper_utils import files, safe_pickle
+from paper_utils import files, safe_files, safe_pickle
 from paper_utils.mesh import model_layouts as layouts
 from paper_utils.mesh.landmarks import Landmarks
 from paper_utils.mesh.morphable import MorphableModel
@@ -249,15 +249,7 @@ def _load_npz(path: str | Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     missing = [key for key in keys if key not in layouts.keys_of(path)]
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; found {', '.join(layouts.keys_of(path)) or 'nothing'}")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in keys}
-    except Exception as error:  # zip and array readers raise many kinds
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path}: holds pickled objects instead of plain arrays; convert the official .pkl with convert_flame"
-            ) from error
-        raise layouts.damaged(path, "npz", error) from error
+    return safe_files.npz(path, f"{', '.join(keys)} as convert_flame writes them", names=keys)
 
 
 def _write(source: str | Path, target: str | Path, arrays: dict[str, np.ndarray]) -> Path:

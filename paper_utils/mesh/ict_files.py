@@ -6,7 +6,6 @@ directions, all as targets from which the neutral mesh is taken away.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from paper_utils import safe_files
 from paper_utils.mesh import model_layouts as layouts
 from paper_utils.mesh.morphable import MorphableModel
 from paper_utils.mesh.obj_files import read_obj, read_obj_vertices
@@ -101,12 +101,7 @@ def expression_names(folder: str | Path) -> tuple[str, ...]:
 
 def _indices(folder: Path) -> dict[str, Any]:
     path = folder / _INDICES
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the indices that come with ICT-FaceKit")
-    try:
-        indices = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); is the download complete?") from error
+    indices = safe_files.json_value(path, "the indices that come with ICT-FaceKit")
     wanted = {"expressions": str, "idx_to_landmark_verts": int}
     found = indices if isinstance(indices, dict) else {}
     wrong = [

@@ -7,7 +7,6 @@ reader), so each is looked for here and answered with what the file is and which
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import scipy.io
 import torch
 from jaxtyping import Int
 
+from paper_utils import safe_files
 from paper_utils.mesh.landmarks import Landmarks
 from paper_utils.mesh.morphable import MorphableModel, find_mirror
 
@@ -129,8 +129,7 @@ def keys_of(path: str | Path) -> tuple[str, ...]:
         if container == "MATLAB 5":
             return tuple(name for name, *_ in scipy.io.whosmat(path))
         if container == "npz":
-            with zipfile.ZipFile(path) as archive:
-                return tuple(name.removesuffix(".npy") for name in archive.namelist())
+            return safe_files.npz_names(path, "arrays of a model")
         if container == "HDF5":
             with import_h5py().File(path) as file:
                 found: list[str] = []
@@ -218,11 +217,7 @@ def load_mat(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     ValueError
         If the file is cut off or damaged.
     """
-    try:
-        stored = scipy.io.loadmat(path, variable_names=names)
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise damaged(path, "MATLAB 5", error) from error
-    return {name: stored[name] for name in names if name in stored}
+    return safe_files.mat(path, f"a MATLAB 5 file with {', '.join(names)}", names=names)
 
 
 def numpy_dtype(dtype: torch.dtype) -> type:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from paper_utils import files
+from paper_utils import files, safe_files
 from paper_utils.mesh.landmarks import Landmarks, check_barycentric
 from paper_utils.mesh.skinning import Skinning, rest_joints, rotation_matrices, skin
 
@@ -435,16 +435,13 @@ def load_model(path: str | Path) -> MorphableModel:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a model written by save_model")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if "format" not in stored.files or str(stored["format"]) != _FORMAT:
-                raise ValueError(
-                    f"expected a model written by save_model, found arrays {', '.join(stored.files[:8])}; official files are read by paper_utils.mesh.model_files"
-                )
-            arrays = {name: stored[name] for name in stored.files}
+    arrays = safe_files.npz(path, "a model written by save_model")
+    if str(arrays.get("format")) != _FORMAT:
+        raise ValueError(
+            f"{path}: expected a model written by save_model, found arrays {', '.join(list(arrays)[:8])}; official files are read by paper_utils.mesh.model_files"
+        )
+    with safe_files.named(path, "a model written by save_model"):
         return _from_arrays(arrays)
-    except Exception as error:  # zip and array readers raise many kinds
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> MorphableModel:

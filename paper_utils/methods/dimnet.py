@@ -29,6 +29,8 @@ from paper_utils import training
 from paper_utils.data.samples import LabelledImages
 from paper_utils.data.speech import Voices
 from paper_utils.metrics.cross_modal import PairWins
+from paper_utils.nn import whole_batch
+from paper_utils.nn.whole_batch import own, whole
 from paper_utils.nn.voice_encoder import VoiceEncoder, initialise_
 from paper_utils.open_set import Split
 from paper_utils.provenance import key_hash
@@ -426,7 +428,7 @@ class DIMNet:
         number = step // 2 if self.alternating else step
         rows = {modality: batches.rows(modality, number) for modality in turn}
         embeddings = {m: modules[m](batches.inputs(m, rows[m], number)) for m in turn}
-        labels = {m: {c: self._labels(batches, m, c)[rows[m]] for c, _ in self.weights} for m in turn}
+        labels = {m: {c: self._labels(batches, m, c)[own(rows[m])] for c, _ in self.weights} for m in turn}
         return covariate_loss(modules["heads"](embeddings), labels, dict(self.weights))
 
     def _labels(self, batches: Batches, modality: str, covariate: str) -> Int[Tensor, " items"]:
@@ -523,8 +525,8 @@ def _pairs(
 ) -> tuple[Int[np.ndarray, " batch"], dict[str, Float[Tensor, "batch dim"]]]:
     """People of a batch, and embeddings of a recording and a picture of each."""
     people, rng = batches.people(step), batches.rng("pairs", step)
-    return people, {
-        modality: modules[modality](batches.inputs(modality, batches.item_of(modality, people, rng), step))
+    return people, {  # every process compares all pairs, but has embedded only its own
+        modality: whole(modules[modality](batches.inputs(modality, batches.item_of(modality, people, rng), step)))
         for modality in MODALITIES
     }
 
@@ -617,8 +619,6 @@ class Batches:
         What is drawn from.
     device
         Where inputs and labels go.
-    rank, world_size
-        This process's share.
     """
 
     def __init__(
@@ -628,14 +628,11 @@ class Batches:
         train: TrainConfig,
         *,
         device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         missing = sorted(set(split.train) - set(data.identities.tolist()))
         if missing:
             raise ValueError(f"{data.faces.name}: nothing of the training people {missing[:5]}; check the split")
         self.data, self.split, self.train, self.device = data, split, train, device
-        self.share = {"rank": rank, "world_size": world_size}
         self._images = data.faces.images.to(device)
         self._frames = data.voices.log_mel.to(device)
         self._length = data.voices.starts.diff()
@@ -654,13 +651,12 @@ class Batches:
         """Items of one batch: every item of the training people once before any comes twice; the modalities know nothing of each other."""
         own = self._own[modality]
         seed = self.split.seed + MODALITIES.index(modality)
-        return own[training.batch_indices(len(own), self.train.batch_size, step, seed=seed, **self.share)]
+        return own[training.batch_indices(len(own), self.train.batch_size, step, seed=seed)]
 
     def people(self, step: int) -> Int[np.ndarray, " batch"]:
         """Class numbers of training people, everybody once before anybody comes twice."""
         count = len(self.split.train)
-        rows = training.batch_indices(count, self.train.batch_size, step, seed=self.split.seed + 2, **self.share)
-        return rows.numpy()
+        return training.batch_indices(count, self.train.batch_size, step, seed=self.split.seed + 2).numpy()
 
     def item_of(self, modality: str, people: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[Tensor, " n"]:
         """A random item of each of the given training people (by class number)."""
@@ -674,18 +670,18 @@ class Batches:
             self._labels[key] = self.data.labels(modality, covariate, self.split).to(self.device)
         return self._labels[key]
 
-    def inputs(self, modality: str, rows: Int[Tensor, " batch"], step: int) -> Float[Tensor, "batch ..."]:
-        """Augmented items: crops of recordings, mirrored pictures."""
-        rng = self.rng(f"{modality} inputs {self.share['rank']}", step)
+    def inputs(self, modality: str, rows: Int[Tensor, " batch"], step: int) -> Float[Tensor, "own ..."]:
+        """Augmented items: crops of recordings, mirrored pictures. Chance is drawn for the whole batch, then each process takes its own rows."""
+        rng = self.rng(f"{modality} inputs 0", step)
         if modality == "face":
-            images = self._images[rows.to(self.device)]
-            mirrored = torch.from_numpy(rng.random(len(rows)) < self.train.flip).to(self.device)
+            images = self._images[own(rows).to(self.device)]
+            mirrored = own(torch.from_numpy(rng.random(len(rows)) < self.train.flip)).to(self.device)
             return torch.where(mirrored[:, None, None, None], images.flip(3), images)
         length = self._length[rows].numpy()
         shortest, longest = self.train.crop_frames
         frames = min(int(rng.integers(shortest, longest + 1)), int(length.min()))
         begin = self.data.voices.starts[rows].numpy() + rng.integers(length - frames + 1)
-        return _cut(self._frames, torch.from_numpy(begin), frames)
+        return _cut(self._frames, own(torch.from_numpy(begin)), frames)
 
 
 def _cut(frames: Float[Tensor, "frames bands"], begin: Int[Tensor, " batch"], count: int) -> Tensor:
@@ -753,7 +749,7 @@ def fit(
     run = training.Run(
         fabric, modules, optimizer, steps=steps, schedule=schedule, clip_norm=train.clip_norm, checkpoint=checkpoint
     )
-    batches = Batches(data, split, train, device=fabric.device, rank=fabric.global_rank, world_size=fabric.world_size)
+    batches = Batches(data, split, train, device=fabric.device)
     for step in run:
         run.update(method.loss(run.modules, batches, step))
     return Trained({name: module.eval() for name, module in modules.items()}, method, split, run.history)

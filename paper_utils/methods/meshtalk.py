@@ -116,7 +116,7 @@ def draw_shifts(batch: int, generator: torch.Generator) -> tuple[int, int]:
 
 def rotate(codes: Float[Tensor, "batch ..."], shift: int) -> Float[Tensor, "batch ..."]:
     """Sample i takes the place of sample ``(i + shift) mod B``'s code."""
-    return codes.roll(-shift, 0)
+    return own(whole(codes).roll(-shift, 0))  # among the codes of all processes that share the batch
 
 
 def masked_error(
@@ -412,7 +412,7 @@ def train_joint(
     Raises
     ------
     ValueError
-        If a process has a batch of one although inputs are swapped, or masks or segments do not fit the sizes.
+        If the batch is of one although inputs are swapped, or masks or segments do not fit the sizes.
     """
     mean, stddev = vertex_statistics(segments.faces.vertices)
     model = JointModel(Encoder(sizes, mean, stddev, seed=seed), VertexUnet(sizes, mean, stddev, seed=seed + 1))
@@ -425,9 +425,9 @@ def train_joint(
     )  # fmt: skip
     masks, parts = masks.to(fabric.device), DECODED[objective]
     for step in run:
-        chance = _chance(seed, step, fabric.global_rank)
+        chance = _chance(seed, step)
         batch = segments.batch(_rows(fabric, len(segments), schedule.batch, step, seed)).to(fabric.device)
-        shifts = draw_shifts(len(batch.template), chance) if len(parts) > 1 else (0, 0)
+        shifts = draw_shifts(count(batch.template), chance) if len(parts) > 1 else (0, 0)
         decoded = run.modules["joint"](batch, parts, shifts=shifts, generator=chance)
         losses = joint_losses(decoded, batch.vertices, masks, objective)
         run.update(sum(losses.values()), **losses)
@@ -442,9 +442,9 @@ def _rows(fabric: lightning_fabric.Fabric, count: int, batch: int, step: int, se
     return training.batch_indices(count, batch, step, seed=seed, rank=fabric.global_rank, world_size=fabric.world_size)
 
 
-def _chance(seed: int, step: int, rank: int) -> torch.Generator:
-    """Chance as a function of seed, step and process, so that a resumed run draws what it would have drawn."""
-    return torch.Generator().manual_seed(int(np.random.default_rng([seed, step, rank]).integers(2**63 - 1)))
+def _chance(seed: int, step: int) -> torch.Generator:
+    """Chance as a function of seed and step, so that a resumed run, and each of several processes, draws what it would have drawn."""
+    return torch.Generator().manual_seed(int(np.random.default_rng([seed, step, 0]).integers(2**63 - 1)))
 
 
 # ------------------------------------------------------------------------------------------------------------- 3. step 2
@@ -777,7 +777,7 @@ def train_regressor(
         checkpoint=checkpoint, identity=identity,
     )  # fmt: skip
     for step in run:
-        chance = _chance(seed, step, fabric.global_rank)
+        chance = _chance(seed, step)
         batch = segments.batch(_rows(fabric, len(segments), schedule.batch, step, seed)).to(fabric.device)
         predicted = run.modules["regressor"](batch.template, batch.log_mel, chance)
         run.update(functional.mse_loss(predicted, batch.vertices))

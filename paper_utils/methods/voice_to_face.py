@@ -569,10 +569,12 @@ def train_gan(
         for player in (generator, critics):
             rectified_weights_(player, chance)
     # One Adam serves both players: a parameter without a gradient, which is everything of the player whose turn it is not, is left alone.
-    optimizer = torch.optim.Adam([*generator.parameters(), *critics.parameters()], lr=config.lr, betas=config.betas)
+    players = [*generator.parameters(), *critics.parameters()]
+    optimizer = torch.optim.Adam(players, lr=config.lr, betas=config.betas, foreach=True)
     labels, images, people = speech.identities.to(fabric.device), images.to(fabric.device), people.to(fabric.device)
     encoder = encoder.to(fabric.device)
     averaged = copy.deepcopy(generator).requires_grad_(False)
+    follow = torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
     modules = {"generator": generator, "critics": critics, "averaged": averaged}
     run = training.Run(fabric, modules, optimizer, steps=2 * config.steps, checkpoint=checkpoint)
     generate, judge = run.modules["generator"], run.modules["critics"]
@@ -599,9 +601,7 @@ def train_gan(
                 logged["watched"] = averaged(watched.to(fabric.device))
         run.update(total, **logged)
         if generator_moves:
-            with torch.no_grad():
-                for mean, value in zip(averaged.parameters(), generator.parameters(), strict=True):
-                    mean.lerp_(value, 1 - config.average)
+            follow(list(averaged.parameters()), list(generator.parameters()), None)
     critics.eval().requires_grad_(False)
     return averaged.eval(), critics, {name: values for name, values in run.history.items() if name != "loss"}
 

@@ -29,9 +29,14 @@ def gumbel_noise(uniforms: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 def draw_uniforms(
     shape: tuple[int, ...], generator: torch.Generator | None, like: Float[Tensor, "*any"]
 ) -> Float[Tensor, "*drawn"]:
-    """Uniform numbers in [0, 1) of the type and on the device of `like`; drawn on the generator's device (None: torch's own, on the CPU)."""
+    """Uniform numbers in [0, 1) on the device of `like`; drawn on the generator's device (None: torch's own, on the CPU).
+
+    They have the type of `like`, but float32 at least: rounded to 16 bits some become 1, whose `gumbel_noise` is infinite. The first dimension is
+    the batch: where several processes share it, each draws for all of it and keeps its own rows.
+    """
     device = generator.device if generator is not None else "cpu"
-    return torch.rand(shape, generator=generator, device=device).to(like)
+    drawn = own(torch.rand((shape[0] * sharing(), *shape[1:]), generator=generator, device=device))
+    return drawn.to(like.device, torch.promote_types(like.dtype, drawn.dtype))
 
 
 def quantize(

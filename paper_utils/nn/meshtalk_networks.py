@@ -172,7 +172,8 @@ class AudioEncoder(nn.Module):
         for conv in self.convs:
             branch = functional.leaky_relu(conv(x), SLOPE)
             if self.training and self.dropout:
-                kept = draw_uniforms(branch.shape, generator, branch) >= self.dropout
+                shape = (*log_mel.shape[:2], *branch.shape[1:])
+                kept = draw_uniforms(shape, generator, branch).flatten(0, 1) >= self.dropout
                 branch = branch * kept / (1 - self.dropout)
             crop = (x.shape[-1] - branch.shape[-1]) // 2
             x = (x[..., crop : x.shape[-1] - crop] + branch) / 2

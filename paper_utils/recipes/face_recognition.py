@@ -240,6 +240,7 @@ def train(
         clip=(lambda largest: clip_gradients_(backbone.parameters(), head, largest))
         if options.class_parallel
         else None,
+        coupled=False,  # as published: each process normalises its own part of the batch
     )
     _say(fabric, f"{recipe.name}: {len(faces)} images of {classes} people ({faces.name}), from iteration {run.step}")
     loss_of = heads.loss_function(run.modules["head"], recipe.head)

@@ -28,16 +28,16 @@ from paper_utils.metrics.frechet import frechet_distance
 from paper_utils.metrics.statistics import Estimate, bootstrap_interval
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
+from paper_utils.recipes import talkshow as recipe
 from paper_utils.recipes import talkshow_files
 from paper_utils.world import gesture_clips, skeleton
 from paper_utils.world.face import EXPRESSION_UNITS
 from paper_utils.world.gesture_tables import BODY_TEMPLATES
 from paper_utils.world.gestures import FPS, GestureKnobs, GestureSettings, HolisticMotion
-from paper_utils.world.pose_layout import EXPRESSION, assemble, joint_columns, upper_columns
+from paper_utils.world.pose_layout import assemble, face_columns, upper_columns
 
 BODY = ts.BODY
-UPPER = upper_columns()
-FACE = np.r_[np.arange(265)[joint_columns("jaw")], np.arange(265)[EXPRESSION]]
+UPPER, FACE = upper_columns(), face_columns()
 _MOUTH = ("lip_round", "lip_spread", "lip_press", "lip_tuck", "lower_lip_drop", "upper_lip_raise")
 # Of the columns of `FACE`: jaw, and what speech does to the lips. Brows, lids and smiles have a life of their own.
 MOUTH = np.array([0, *(3 + EXPRESSION_UNITS.index(name) for name in _MOUTH)])
@@ -159,9 +159,19 @@ class Study:
         The run.
     fabric
         Where to train; ``exp.device`` if not given.
+
+    Raises
+    ------
+    ValueError
+        For other data than the world's, of which nobody knows the truth.
     """
 
     def __init__(self, exp: Experiment, fabric: lightning_fabric.Fabric | None = None) -> None:
+        if exp.data != "world":
+            raise ValueError(
+                f"data: this notebook compares with the truth of worlds whose knobs it turns, which only 'world' has, found {exp.data!r}; "
+                "train and evaluate on SHOW with `python -m paper_utils.train 08 --data show --data-root ...`"
+            )
         self.exp, self.scale = exp, scale(exp)
         self._fabric = fabric
         self._worlds: dict[tuple[str, int], World] = {}
@@ -579,7 +589,12 @@ def model_path(profile: str = "quick") -> Path:
 
 
 def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], Float[np.ndarray, " steps"]]]:
-    """The study's trainings as calls that fill the cache and give the loss of every step; ``model`` also writes `model_path`."""
+    """The study's trainings as calls that fill the cache and give the loss of every step; ``model`` also writes `model_path`.
+
+    SHOW has the trainings of `paper_utils.recipes.talkshow`.
+    """
+    if exp.data != "world":
+        return recipe.trainings(exp)
 
     def call(train: Callable[[Study], np.ndarray]) -> Callable[[lightning_fabric.Fabric], np.ndarray]:
         return lambda fabric: train(Study(exp, fabric))

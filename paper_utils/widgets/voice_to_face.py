@@ -252,18 +252,19 @@ def draw_rates(
 
 
 def draw_durations(ax: Axes, curve: Mapping[int, Matching], control: Mapping[int, Matching] | None = None) -> None:
-    """U and G over the frames of speech that are heard, with 95 % bands; the control's G in grey."""
-    seconds = HOP_S * np.array(list(curve))
+    """U and G over the frames of speech that are heard, with 95 % bands; the control's G, perhaps at fewer lengths, in grey."""
     parts = [(curve, "any_impostor", "U, anybody", 0), (curve, "same_sex", "G, same sex", 1)]
     if control:
         parts.append((control, "same_sex", "G where only sex is shared", 7))
     for points, which, label, color in parts:
         rows = np.array([(e.value, e.low, e.high) for e in (getattr(m, which) for m in points.values())])
+        seconds = HOP_S * np.array(list(points))
         ax.plot(seconds, rows[:, 0], "o-", color=plotting.PALETTE[color], label=label)
         ax.fill_between(seconds, rows[:, 1], rows[:, 2], color=plotting.PALETTE[color], alpha=0.15, linewidth=0)
     ax.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
     ax.set_xscale("log")
-    ax.set_xticks(seconds, [f"{value:g}" for value in seconds])
+    ticks = HOP_S * np.array(list(curve))
+    ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
     ax.minorticks_off()
     ax.set(title="How long must one listen?", xlabel="speech heard (s)", ylabel="trials won")
     ax.legend()

@@ -98,6 +98,11 @@ def upper_columns(index_set: str = "consistent") -> Int[np.ndarray, " upper"]:
     return np.concatenate([*body, np.arange(HANDS.start, HANDS.stop)])
 
 
+def face_columns() -> Int[np.ndarray, " face"]:
+    """The 103 columns that a face model predicts: jaw, then expression."""
+    return np.r_[np.arange(COLUMNS)[joint_columns("jaw")], np.arange(COLUMNS)[EXPRESSION]]
+
+
 def six_d_columns(columns: Int[np.ndarray, " columns"]) -> Int[np.ndarray, " doubled"]:
     """Where the same joints stand once every axis-angle has become six numbers.
 
