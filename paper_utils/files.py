@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +22,7 @@ except ImportError:  # Windows; nothing is locked there, and so nothing is taken
 OUTPUT_VARIABLE = "PAPER_UTILS_OUTPUT"
 LOCK_NAME = ".lock"
 PROBE_BYTES = 1 << 16
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # there is no room for the file
 
 # What the system says when a file cannot be written: in words, and what helps.
 _ELSEWHERE = f"set {OUTPUT_VARIABLE} to a folder on another disk"
@@ -45,7 +48,7 @@ class WriteError(OSError):
         # Above the file something stands already; that is what is in the way, or may not be written to.
         standing = next((folder for folder in path.parents if folder.exists()), path.parent)
         why = why.format(standing)
-        if needed is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if needed is not None and cause.errno in FULL:
             why += f", it needs {needed / 1e6:,.2f} MB"
             with contextlib.suppress(OSError):
                 why += f" and {shutil.disk_usage(path.parent).free / 1e6:,.2f} MB are free"
@@ -96,6 +99,56 @@ def try_lock(file: BinaryIO) -> bool | None:
     return True
 
 
+class LockedError(RuntimeError):
+    """Something that only one process may do at a time is being done by another; the message says by which."""
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[str]:
+    """Hold the lock file `path` while the block runs.
+
+    Parameters
+    ----------
+    path
+        Says who holds it: process and host. It stays where it is when the block ends, empty; after a kill it still names the dead
+        process, but the lock itself is free, since the system gave it back.
+
+    Yields
+    ------
+    str
+        Who held the lock before and died with it, ``""`` if nobody.
+
+    Raises
+    ------
+    LockedError
+        If a living process holds it.
+    WriteError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held until the block ends
+    except OSError as error:
+        raise WriteError(path, error) from error
+    with file:
+        free = try_lock(file)
+        file.seek(0)
+        holder = file.read().decode("utf-8", "replace").strip()
+        if free is False:
+            raise LockedError(holder or "a process that has only just begun")
+        if free is None:
+            warnings.warn(f"{path}: no locks on this disk; see to it that nothing else writes there", stacklevel=3)
+        file.truncate(0)
+        try:
+            file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
+        except OSError as error:
+            raise WriteError(path, error) from error
+        try:
+            yield holder
+        finally:
+            file.truncate(0)
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A temporary path that takes the place of `path` when the block ends, and vanishes if the block fails.
@@ -138,6 +191,7 @@ def atomic_path(path: Path, needed: int | None = None) -> Iterator[Path]:
         cause = _refusal(temporary, error)
         if cause is None:
             raise
+        shutil.rmtree(folder, ignore_errors=True)  # before the message says how much is free
         kept = "the file that stood there is unchanged" if path.is_file() else "nothing half-written was left"
         raise WriteError(path, cause, needed, kept) from error
     finally:

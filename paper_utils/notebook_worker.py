@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+
+from paper_utils import files
 
 ENGINE = "reporting"
 ERROR_LINES = 6
@@ -105,7 +108,10 @@ def main(notebook: str, output: str, folder: str, parameters: str) -> int:
     except KeyboardInterrupt:
         report(event="failed", kind="interrupted", error=["interrupted"])
     except Exception as error:
-        report(event="failed", kind="runner", error=_last_lines(f"{type(error).__name__}: {error}"))
+        if isinstance(error, OSError) and error.errno in files.FULL:  # papermill writes the copy after each cell
+            report(event="failed", kind="disk", error=[str(files.WriteError(Path(output), error))])
+        else:
+            report(event="failed", kind="runner", error=_last_lines(f"{type(error).__name__}: {error}"))
     else:
         report(event="done")
         return 0

@@ -31,6 +31,7 @@ from paper_utils import devices, files, papers, provenance, report, results
 
 HEARTBEAT_SECONDS = 15.0
 GRACE_SECONDS = 5.0
+LOCK_NAME = ".reproduce.lock"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -65,23 +66,29 @@ class Job:
 
     @property
     def running_copy(self) -> Path:
-        return self.folder / "build" / ".running" / f"{self.name}.ipynb"
+        # Named after this process: the notebooks of a run that was killed take a moment to end, and may write theirs once more.
+        return self.build / ".running" / f"{self.name}.{os.getpid()}.ipynb"
 
     @property
     def executed_copy(self) -> Path:
-        return self.folder / "build" / f"{self.name}.ipynb"
+        return self.build / f"{self.name}.ipynb"
 
     @property
     def failed_copy(self) -> Path:
-        return self.folder / "build" / f"{self.name}.failed.ipynb"
+        return self.build / f"{self.name}.failed.ipynb"
 
     @property
     def stamp(self) -> Path:
-        return self.folder / "build" / ".stamps" / f"{self.name}.json"
+        return self.build / ".stamps" / f"{self.name}.json"
 
     @property
     def output_root(self) -> Path:
         return files.output_root(self.parameters["profile"])
+
+    @property
+    def build(self) -> Path:
+        """Folder of executed copies: below the outputs, so that runs with different outputs share no file."""
+        return self.output_root if self.parameters["profile"] == "smoke" else self.output_root / "build"
 
     @property
     def results_file(self) -> Path:
@@ -167,8 +174,12 @@ class Runner:
         try:
             while waiting or running:
                 while waiting and len(running) < self.at_once:
-                    running.append(waiting.pop(0))
-                    self._start(running[-1])
+                    job = waiting.pop(0)
+                    try:
+                        self._start(job)
+                        running.append(job)
+                    except OSError as error:
+                        self._fail(job, error)
                 for job in self._handle_events(running):
                     running.remove(job)
         except BaseException:
@@ -179,6 +190,11 @@ class Runner:
         finally:
             for bar in self.bars.values():
                 bar.close()
+
+    @staticmethod
+    def _fail(job: Job, error: OSError) -> None:
+        """A disk that is full or read-only ends this notebook, not the others."""
+        job.failure = job.failure or {"kind": "disk", "error": [str(error)]}
 
     def _start(self, job: Job) -> None:
         job.running_copy.parent.mkdir(parents=True, exist_ok=True)
@@ -253,14 +269,10 @@ class Runner:
             job.failure = {"kind": "dead worker", "error": [f"the process that ran the notebook ended with {cause}"]}
         if job.failure is None:
             job.failure = self._check_results(job)
-        if job.failure is None:
-            job.failed_copy.unlink(missing_ok=True)
-            os.replace(job.running_copy, job.executed_copy)
-            files.write_text(
-                job.stamp, json.dumps({"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)})
-            )
-        elif job.running_copy.exists():
-            os.replace(job.running_copy, job.failed_copy)
+        try:
+            self._keep_copy(job)
+        except OSError as error:
+            self._fail(job, error)
         self._remove_leftovers(job)
         if self.live:
             bar = self.bars[job.name]
@@ -269,6 +281,17 @@ class Runner:
         else:
             word = "failed" if job.failure else "done"
             print(f"{job.name:<28} {job.done:>3}/{job.total:<3} cells  {job.seconds:4.0f} s  {word}", flush=True)
+
+    @staticmethod
+    def _keep_copy(job: Job) -> None:
+        if job.failure is None:
+            job.failed_copy.unlink(missing_ok=True)
+            os.replace(job.running_copy, job.executed_copy)
+            files.write_text(
+                job.stamp, json.dumps({"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)})
+            )
+        elif job.running_copy.exists():
+            os.replace(job.running_copy, job.failed_copy)
 
     @staticmethod
     def _check_results(job: Job) -> dict[str, Any] | None:
@@ -297,9 +320,9 @@ class Runner:
     def _remove_leftovers(job: Job) -> None:
         """Remove what a killed process may have left half-written."""
         job.running_copy.unlink(missing_ok=True)
-        for folder in (job.output_root / "figures" / job.paper.name, job.results_file.parent):
-            for path in folder.glob(".*.part*"):
-                path.unlink(missing_ok=True)
+        caches = (files.output_root(chosen=job.environment.get(files.OUTPUT_VARIABLE)) / ".cache").glob("*")
+        for folder in (job.output_root / "figures" / job.paper.name, job.results_file.parent, *caches):
+            files.remove_leftovers(folder)
 
 
 def print_failures(jobs: Sequence[Job]) -> None:
@@ -355,7 +378,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", default="", help="seconds after which a notebook is given up; none if empty")
     parser.add_argument("--force", default="", help="run even what has not changed")
     found = parser.parse_args(arguments)
-    for name, kind, default in (("seed", int, 0), ("jobs", int, cores()), ("threads", int, 1), ("timeout", float, None)):
+    for name, kind, default in (
+        ("seed", int, 0),
+        ("jobs", int, cores()),
+        ("threads", int, 1),
+        ("timeout", float, None),
+    ):
         text = getattr(found, name)
         try:
             setattr(found, name, kind(text) if text else default)
@@ -373,7 +401,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0: all ran or were current; 1: a notebook failed; 2: a wrong argument; 130: interrupted.
+        0: all ran or were current; 1: a notebook failed, or the disk did; 2: a wrong argument; 3: another run is writing to the same
+        place; 130: interrupted.
     """
     options = parse(arguments)
     folder = files.project_root()
@@ -382,6 +411,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"make reproduce: {error}", file=sys.stderr)
         return 2
+    lock = jobs[0].build / LOCK_NAME
+    try:
+        with files.only_one(lock) as dead:
+            if dead:
+                print(f"the last run ({dead}) was killed; what it left half-written is removed")
+                shutil.rmtree(jobs[0].build / ".running", ignore_errors=True)
+                for job in jobs:
+                    Runner._remove_leftovers(job)
+            return run_jobs(jobs, options)
+    except files.LockedError as holder:
+        print(
+            f"make reproduce: another run is writing to {lock.parent.parent}: {holder}. Wait until it ends, or give this one another folder "
+            f"({files.OUTPUT_VARIABLE}=...); PAPER=01,06 runs several notebooks in one",
+            file=sys.stderr,
+        )
+        return 3
+    except files.WriteError as error:
+        print(f"make reproduce: {error}", file=sys.stderr)
+        return 1
+
+
+def run_jobs(jobs: Sequence[Job], options: argparse.Namespace) -> int:
+    """Run what is not current, print claims and failures, write the report; the exit status as of `main`."""
     to_run = [job for job in jobs if options.force or not is_current(job)]
     for job in jobs:
         if job not in to_run:

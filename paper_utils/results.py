@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 MEASURED, CONTROL, CONTROL_VERDICT = "measured [95 %]", "control [95 %]", "control's verdict"
@@ -17,6 +18,20 @@ VERDICT_LOOK = {
     "reproduced": ("✔ reproduced", "background-color: #d3ecdf; color: #003d2b"),
     "not reproduced": ("✘ not reproduced", "background-color: #f6d9c7; color: #5c2400"),
     "inconclusive": ("○ inconclusive", "background-color: #e6e6e6; color: #333333"),
+}
+
+# What the claims table, the runner and the report read of a results file.
+_NUMBER = int | float
+_MEASURED = {"measured": _NUMBER, "ci95": [_NUMBER, _NUMBER], "verdict": str}
+_CLAIM = _MEASURED | dict.fromkeys(("id", "statement", "paper_value", "unit", "reason"), str) | {"control": object}
+_RECORD = {
+    **dict.fromkeys(("paper", "title", "profile", "data"), str),
+    "seed": int,
+    "seconds": _NUMBER,
+    "environment": {"device": str, "commit": str, "packages": {"torch": str}},
+    "claims": [_CLAIM],
+    "tables": dict,
+    "figures": [{"file": str, "caption": str, "cell": object}],
 }
 
 
@@ -47,20 +62,42 @@ def load_results(path: Path) -> dict[str, Any]:
     Raises
     ------
     ResultsError
-        If the file is missing, is not JSON (truncated, say), or lacks a key; the message says how to make it anew.
+        If the file is missing, is not JSON (truncated, say), or lacks something that the tables and the report show; the message says what,
+        and how to make it anew.
     """
     remedy = f"run `make reproduce PAPER={Path(path).stem} FORCE=1` to make it anew"
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ResultsError(f"results file {path} cannot be read ({error.strerror}); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"results file {path} is not valid JSON ({error}); {remedy}") from error
-    required = {"paper", "title", "profile", "seed", "data", "seconds", "environment", "claims", "tables", "figures"}
-    missing = sorted(required - set(record)) if isinstance(record, dict) else sorted(required)
-    if missing:
-        raise ResultsError(f"results file {path} lacks {', '.join(missing)}; {remedy}")
+    lacking = _lacks(record, _RECORD, "")
+    if not lacking:
+        controls = [
+            (f"claims[{n}].control", c["control"]) for n, c in enumerate(record["claims"]) if c["control"] is not None
+        ]
+        lacking = [name for where, control in controls for name in _lacks(control, _MEASURED, where)]
+    if lacking:
+        raise ResultsError(f"results file {path} lacks {', '.join(lacking)}, or holds something else there; {remedy}")
     return record
+
+
+def _lacks(value: Any, form: Any, where: str) -> list[str]:
+    """Names of what `value` lacks to be of `form`: a type, a dictionary of forms by name, or a list: one form for all items, or one for each."""
+    if isinstance(form, dict) and isinstance(value, dict):
+        places = {name: f"{where}.{name}".lstrip(".") for name in sorted(form)}
+        parts = [_lacks(value[name], form[name], place) if name in value else [place] for name, place in places.items()]
+    elif isinstance(form, list) and isinstance(value, list) and len(form) in (1, len(value)):
+        forms = form * len(value) if len(form) == 1 else form
+        parts = [
+            _lacks(item, one, f"{where}[{place}]") for place, (item, one) in enumerate(zip(value, forms, strict=True))
+        ]
+    elif isinstance(form, type | UnionType) and isinstance(value, form):
+        parts = []
+    else:
+        parts = [[where] if where else sorted(form)]
+    return [name for part in parts for name in part]
 
 
 def _with_interval(record: dict[str, Any], unit: str) -> str:

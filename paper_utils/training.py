@@ -81,6 +81,30 @@ def launch(
     return fabric
 
 
+def launch_all(device: str = "auto", precision: str = "32-true") -> lightning_fabric.Fabric:
+    """`launch` with as many processes and machines as torchrun says that it started; one without torchrun."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return launch(device, precision, processes, int(os.environ.get("WORLD_SIZE", "1")) // processes)
+
+
+def alone(fabric: lightning_fabric.Fabric) -> lightning_fabric.Fabric:
+    """The same device and precision for this process by itself, for trainings that processes share as wholes; itself if there is one process."""
+    if fabric.world_size == 1:
+        return fabric
+    device, precision = fabric.device, fabric.strategy.precision.precision
+    devices_ = 1 if device.index is None else [device.index]
+    return lightning_fabric.Fabric(accelerator=device.type, strategy="auto", devices=devices_, precision=precision)
+
+
+def gathered(fabric: lightning_fabric.Fabric, result: Any) -> list[Any]:
+    """What each process brings, in their order, on all of them. The content is pickled, among the processes of this run only."""
+    if fabric.world_size == 1:
+        return [result]
+    results = [None] * fabric.world_size
+    torch.distributed.all_gather_object(results, result)
+    return results
+
+
 def _permuted(n: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n))
 
@@ -394,8 +418,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     # By storage, since tensors that share one are written once.
     storages = [tensor.untyped_storage() for tensor in _tensors_in(state)]
     needed = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-    with files.atomic_path(path, needed) as temporary:
-        torch.save(state, temporary)
+    # Into an open file: given a path, torch keeps the file open after an error, and a full disk would stay full while this process lives.
+    with files.atomic_path(path, needed) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def _tensors_in(state: Any) -> Iterator[Tensor]:
@@ -424,16 +449,21 @@ def load_state(path: Path, keys: set[str]) -> dict[str, Any]:
     DamagedError
         If the file is truncated, is no checkpoint, or any bit of its content is not as it was written.
     CheckpointError
-        If it is not there or may not be read, the memory does not suffice, or it lacks a key.
+        If it is not there, may not be read, does not fit the memory, or lacks a key.
     """
     path, remedy = Path(path), "delete it to start that training anew"
     try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be opened ({error.strerror}); check its path and permissions"
+        ) from error
+    try:
         _check_sums(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise CheckpointError(f"checkpoint {path} cannot be read ({reason}); check the disk and the memory") from error
     except Exception as error:  # of damaged bytes, readers of archives and pickles raise almost anything
+        if isinstance(error, MemoryError) or "tried to allocate" in str(error):
+            raise CheckpointError(f"checkpoint {path} ({path.stat().st_size} bytes) does not fit the memory") from error
         reason = f"{type(error).__name__}: {error}" if isinstance(error, zipfile.BadZipFile) else type(error).__name__
         raise DamagedError(
             f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read, it is truncated, damaged or not a checkpoint ({reason}); {remedy}"

@@ -53,7 +53,7 @@ def reproduce(project, *arguments):
 
 def left_behind(project):
     """Files that only a run in progress may have."""
-    return [p for p in project.rglob("*") if p.is_file() and (".part" in p.name or ".running" in p.parts)]
+    return [p for p in project.rglob("*") if p.suffix == ".part" or (p.is_file() and ".running" in p.parts)]
 
 
 def test_success_then_skip_then_only_what_changed(project):

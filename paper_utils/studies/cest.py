@@ -5,10 +5,10 @@ It stands above the method and below the notebook and `paper_utils.train`, which
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -387,9 +387,9 @@ class Study:
             dealt = shuffled_clips(source.video, size.frames, self.exp.rng("different people"))
             source = cest.Frames(source.images, dealt, source.landmarks)
         truth = world.truth if variant.supervised else None
+        run = fabric or training.launch(str(self.exp.device))
 
         def train(checkpoint: Path) -> dict[str, Any]:
-            run = fabric or training.launch(str(self.exp.device))
             parts = [losses]
             for stage, config in enumerate((size.second, size.third)):
                 if not config.steps:
@@ -404,7 +404,7 @@ class Study:
             return _state(estimator.cpu(), parts)
 
         key = {"stage": "all", "people": source.video.tolist(), **self._key(variant, world)}
-        state = self._cached(key, train)
+        state = self._cached(key, train, run)
         return Trained(_loaded(estimator, state["networks"]), {n: v.numpy() for n, v in state["losses"].items()})
 
     def _started(
@@ -413,16 +413,17 @@ class Study:
         """Networks after the first stage: variants that do not differ in it share it, and control worlds start from the main one."""
         size, world = self.scale, self.world()
         estimator = self._untrained(variant)
+        run = fabric or training.launch(str(self.exp.device))
 
         def train(checkpoint: Path) -> dict[str, Any]:
             losses = cest.train(
-                fabric or training.launch(str(self.exp.device)), estimator, world.frames, cest.Objective(), size.first,
+                run, estimator, world.frames, cest.Objective(), size.first,
                 seed=self.exp.seed, truth=world.truth if variant.supervised else None, checkpoint=checkpoint,
             )  # fmt: skip
             return _state(estimator.cpu(), [losses])
 
         shared = Variant(conditional=variant.conditional, supervised=variant.supervised)
-        state = self._cached({"stage": "first", **self._key(shared, world)}, train)
+        state = self._cached({"stage": "first", **self._key(shared, world)}, train, run)
         own = estimator.state_dict()
         # f_r and f_l do not take part in it; they keep their own beginning.
         taken = {n: v for n, v in state["networks"].items() if n.startswith(("networks.view", "networks.shape"))}
@@ -450,8 +451,10 @@ class Study:
             "space": self.space.signature,
         }  # fmt: skip
 
-    def _cached(self, key: dict[str, Any], train: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-        return training.cached("cest", key, train, code=[Path(cest.__file__), Path(__file__)])
+    def _cached(
+        self, key: dict[str, Any], train: Callable[[Path], dict[str, Any]], fabric: lightning_fabric.Fabric
+    ) -> dict[str, Any]:
+        return training.cached("cest", key, train, code=[Path(cest.__file__), Path(__file__)], fabric=fabric)
 
     # ------------------------------------------------------------------------------------------------- 5. measurements
 
@@ -820,41 +823,53 @@ class Cost:
         Frames in one clip.
     renders
         Painted pictures, by strategy.
-    seconds
-        CPU time of loss and gradient, by strategy; least of several.
+    kept
+        Numbers that the forward pass keeps for the gradient, by strategy: what the step needs of memory, in units that no machine changes.
     """
 
     frames: tuple[int, ...]
     renders: dict[str, tuple[int, ...]]
-    seconds: dict[str, Float[np.ndarray, " lengths"]]
+    kept: dict[str, tuple[int, ...]]
 
     def slope(self, strategy: str) -> float:
         """Exponent of the growth of `renders` with the number of frames: 1 is linear, 2 quadratic."""
         return float(np.polyfit(np.log(self.frames), np.log(self.renders[strategy]), 1)[0])
 
 
-def consistency_cost(study: Study, frames: Sequence[int] = (2, 3, 4, 6, 8), repeats: int = 3) -> Cost:
-    """Time and count what the stochastic strategy saves: one other frame for each, or all pairs."""
+def consistency_cost(study: Study, frames: Sequence[int] = (2, 3, 4, 6, 8)) -> Cost:
+    """Count what the stochastic strategy saves: one other frame for each, or all pairs. `make bench` has the time."""
     world = study.world()
     strategies = {"stochastic": cest.Objective(), "all pairs": cest.Objective("all")}
-    seconds = {name: np.empty(len(frames)) for name in strategies}
-    for place, count in enumerate(frames):
+    renders, kept = {name: [] for name in strategies}, {name: [] for name in strategies}
+    for count in frames:
         rows = torch.arange(count)
         geometry = study._look(world, rows, world.truth.view, None)
         maps = world.truth.reflectance[rows].clone().requires_grad_()
         estimate = cest.Estimate(None, None, None, geometry, maps, world.truth.light[rows].clone().requires_grad_())
         for name, objective in strategies.items():
-            times = []
-            for _ in range(repeats):
-                began = time.process_time()
+            with _numbers_kept() as numbers:
                 cest.photometric_loss(
                     study.space, world.frames.images[rows], torch.zeros(count, dtype=torch.int64), estimate, objective,
                     torch.Generator().manual_seed(0),
-                ).backward()  # fmt: skip
-                times.append(time.process_time() - began)
-            seconds[name][place] = min(times)
-    counts = {name: tuple(cest.renders(1, n, objective) for n in frames) for name, objective in strategies.items()}
-    return Cost(tuple(frames), counts, seconds)
+                )  # fmt: skip
+            renders[name].append(cest.renders(1, count, objective))
+            kept[name].append(sum(numbers.values()))
+    return Cost(tuple(frames), *({name: tuple(row) for name, row in part.items()} for part in (renders, kept)))
+
+
+@contextlib.contextmanager
+def _numbers_kept() -> Iterator[dict[int, int]]:
+    """Sizes of the different tensors that autograd keeps while the block runs, by where they stand."""
+    found: dict[int, Tensor] = {}
+    sizes: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        found[value.untyped_storage().data_ptr()] = value  # held, so that no other tensor gets its place
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        yield sizes
+    sizes.update({place: value.untyped_storage().nbytes() // value.element_size() for place, value in found.items()})
 
 
 # ------------------------------------------------------------------------------------------------------------ 8. pictures

@@ -172,8 +172,8 @@ def explore_variants(
     return explorer(
         draw,
         {
-            "model": widgets.SelectionSlider(options=list(estimates), description="model", continuous_update=False),
-            "frame": widgets.IntSlider(0, min=0, max=len(images) - 1, description="frame", continuous_update=False),
+            "model": widgets.SelectionSlider(options=list(estimates), description="model"),
+            "frame": widgets.IntSlider(0, min=0, max=len(images) - 1, description="frame"),
         },
     )
 
@@ -222,11 +222,9 @@ def explore_relight(
         draw,
         {
             "model": widgets.Dropdown(options=list(estimates), description="model"),
-            "frame": widgets.IntSlider(0, min=0, max=len(images) - 1, description="frame", continuous_update=False),
-            "azimuth": widgets.IntSlider(50, min=-80, max=80, step=10, description="azimuth", continuous_update=False),
-            "elevation": widgets.IntSlider(
-                10, min=-60, max=60, step=10, description="elevation", continuous_update=False
-            ),
+            "frame": widgets.IntSlider(0, min=0, max=len(images) - 1, description="frame"),
+            "azimuth": widgets.IntSlider(50, min=-80, max=80, step=10, description="azimuth"),
+            "elevation": widgets.IntSlider(10, min=-60, max=60, step=10, description="elevation"),
         },
     )
 
@@ -263,7 +261,7 @@ def explore_swap(
 
     last = len(images) - 1
     sliders = {
-        name: widgets.IntSlider(min(start, last), min=0, max=last, description=name, continuous_update=False)
+        name: widgets.IntSlider(min(start, last), min=0, max=last, description=name)
         for name, start in (("i", 0), ("j", 1), ("k", 0))
     }
     return explorer(draw, {**sliders, "mirror": widgets.Checkbox(False, description="mirror")})
@@ -306,7 +304,7 @@ def explore_unwrap(
     def draw(yaw: float) -> Figure:
         return draw_sheet([unwrapping(space, vertices, reflectance, light, yaw)], UNWRAPPED, zoom=4)
 
-    slider = widgets.IntSlider(40, min=-80, max=80, step=5, description="yaw", continuous_update=False)
+    slider = widgets.IntSlider(40, min=-80, max=80, step=5, description="yaw")
     return explorer(draw, {"yaw": slider})
 
 
@@ -361,17 +359,17 @@ def draw_training(axes: Sequence[Axes] | np.ndarray, trained: Mapping[str, study
 
 
 def draw_cost(axes: Sequence[Axes] | np.ndarray, cost: study.Cost) -> None:
-    """Painted pictures and CPU time of one step over the frames of a clip, both axes logarithmic."""
+    """Painted pictures of one step, and numbers kept for its gradient, over the frames of a clip; both axes logarithmic."""
     for name, color in zip(cost.renders, plotting.PALETTE, strict=False):
         axes[0].plot(cost.frames, cost.renders[name], "o-", color=color, label=f"{name}: slope {cost.slope(name):.2f}")
-        axes[1].plot(cost.frames, 1000 * cost.seconds[name], "o-", color=color, label=name)
+        axes[1].plot(cost.frames, np.array(cost.kept[name]) / 1e6, "o-", color=color, label=name)
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="frames of a clip, N")
         ax.set_xticks(cost.frames, [str(count) for count in cost.frames])
         ax.minorticks_off()
         ax.legend()
     axes[0].set(title="Pictures painted in a step", ylabel="number")
-    axes[1].set(title="Loss and gradient", ylabel="CPU time (ms)")
+    axes[1].set(title="Kept for the gradient", ylabel="numbers (millions)")
 
 
 def draw_ridge(axes: Sequence[Axes] | np.ndarray, ridge: study.Ridge) -> None:

@@ -70,10 +70,9 @@ def cached(module: str, parameters: dict[str, Any], make: Callable[[], dict[str,
     """
     path = entry_path(module, parameters)
     if path.exists():
+        open(path, "rb").close()  # if it may not be read at all, making it again would not help
         try:
             return _read(path)
-        except OSError:
-            raise
         except Exception as error:  # of damaged bytes, the reader raises almost anything
             warnings.warn(f"cached world {path.name} cannot be read ({error}); it is made again", stacklevel=2)
     tensors = {name: value.contiguous() for name, value in make().items()}

@@ -178,11 +178,11 @@ def test_measured_values_stand_in_order_with_their_intervals_and_references():
 
 
 def test_cost_names_the_exponent_of_the_count():
-    cost = study.Cost((2, 4, 8), {"one": (4, 8, 16), "all": (8, 32, 128)}, {"one": np.ones(3), "all": np.ones(3)})
+    cost = study.Cost((2, 4, 8), {"one": (4, 8, 16), "all": (8, 32, 128)}, {"one": (10, 20, 40), "all": (10, 40, 160)})
     fig, axes = plotting.figure(2)
     show.draw_cost(axes, cost)
     assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["one: slope 1.00", "all: slope 2.00"]
-    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), 1000)
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), [1e-5, 2e-5, 4e-5])
     plt.close(fig)
 
 
