@@ -59,7 +59,7 @@ class Network(nn.Module):
         Seed of the first weights.
     standardise
         Batch normalisation of the embedding without scale and shift. In training with the statistics of the batch, afterwards with
-        those of all training images (`fit` measures them once, at the end). Several processes then see different batches.
+        those of all training images (`fit` measures them once, at the end).
     """
 
     def __init__(self, pixels: int, hidden: Sequence[int], dim: int, *, seed: int, standardise: bool = False):
@@ -320,7 +320,8 @@ def fit(
     if len({len(some) > 0 for some in nobody}) > 1:
         raise ValueError("splits: either all members are shown strangers or none; train them apart")
     member = torch.arange(len(splits)).unsqueeze(1)
-    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    # Embeddings are standardised by the whole batch: then every process computes all of it.
+    share = {} if train.standardise else {"rank": fabric.global_rank, "world_size": fabric.world_size}
     for step in run:
         picked = torch.stack(
             [

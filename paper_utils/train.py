@@ -118,9 +118,7 @@ def refuse(options: argparse.Namespace, names: Sequence[str], needs: str) -> Non
 
 def launch(options: argparse.Namespace, precision: str) -> lightning_fabric.Fabric:
     """The process, or this one of those that torchrun started."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
-    return training.launch(options.device, options.precision or precision, processes, nodes)
+    return training.launch_all(options.device, options.precision or precision)
 
 
 def chosen_paper(options: argparse.Namespace) -> papers.Paper:

@@ -17,6 +17,7 @@ from torch import Tensor
 from paper_utils.data.talking_faces import EMOTIONS, INTENSITIES
 from paper_utils.mesh.flame_files import METRE
 from paper_utils.mesh.morphable import MorphableModel
+from paper_utils.nn import whole_batch
 from paper_utils.world.face import Head
 
 
@@ -87,6 +88,10 @@ class HeadFace:
         kept |= {"faces": head.faces[:0], "face_part": head.face_part[:0], "handles": {}}
         kept["regions"] = {name: region[vertices] for name, region in head.regions.items()}
         return cls(dataclasses.replace(head, **kept))
+
+    def to(self, device: torch.device | str) -> HeadFace:
+        """The same on another device; itself where it is there already."""
+        return self if self.head.vertices.device == torch.device(device) else HeadFace(self.head.to(device))
 
     def offsets(
         self, motion: Float[Tensor, "clips time motion"], person: Float[Tensor, "clips vertices 3"]
@@ -257,7 +262,7 @@ class EmoteClips:
         length = self.motion.shape[1]
         if frames > length:
             raise ValueError(f"{self.name}: clips of {length} frames are shorter than a window of {frames}")
-        first = torch.randint(length - frames + 1, (len(rows), 1), generator=generator)
+        first = whole_batch.own(torch.randint(length - frames + 1, (whole_batch.count(rows), 1), generator=generator))
         steps = self.sound.shape[1] // length
         inside, sounding = first + torch.arange(frames), first * steps + torch.arange(frames * steps)
         at = rows[:, None]

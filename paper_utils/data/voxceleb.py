@@ -28,6 +28,7 @@ from paper_utils.data.face_lists import first_few, read_lines
 from paper_utils.data.speech import Recording, Voices
 from paper_utils.data.voice_features import FrontEnd
 from paper_utils.files import atomic_path, write_text
+from paper_utils.nn import whole_batch
 
 META_COLUMNS = (
     "VoxCeleb1 ID",
@@ -410,7 +411,7 @@ class SpeakerRecordings:
         rows
             Numbers in ``[0, len)``; any order, repeats allowed.
         generator
-            Source of length and places. What is drawn does not depend on the recordings.
+            Source of length and places, also of those rows that other processes crop. What is drawn does not depend on the recordings.
         spans
             Defaults to those of the published code.
 
@@ -426,9 +427,9 @@ class SpeakerRecordings:
         spans = spans or Spans()
         length = int(torch.randint(spans.shortest, spans.window + 1, (), generator=generator))
         offset = int(torch.randint(spans.window - length + 1, (), generator=generator))
-        places = torch.rand(len(rows), generator=generator, dtype=torch.float64).tolist()
+        places = whole_batch.own(torch.rand(whole_batch.count(rows), generator=generator, dtype=torch.float64))
         crops = torch.empty(len(rows), length, self.bands)
-        for crop, row, place in zip(crops, rows.tolist(), places, strict=True):
+        for crop, row, place in zip(crops, rows.tolist(), places.tolist(), strict=True):
             frames = self._stored(row) if self.front_end is None else self.features(row).numpy()
             first = int(place * (max(len(frames) - spans.window, 0) + 1)) + offset
             if first + length <= len(frames):

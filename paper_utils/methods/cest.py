@@ -32,6 +32,7 @@ from paper_utils.mesh.shading import shade
 from paper_utils.mesh.textures import UvMap, sample_texture, unwrap, uv_coverage
 from paper_utils.mesh.topology import Topology
 from paper_utils.network_files import ModelFileError, read_networks, save_networks
+from paper_utils.nn import whole_batch
 from paper_utils.nn.image_encoders import ConvBlock, ResNet, SmallEncoder, initialise
 
 FORMAT = "paper_utils CEST 1"
@@ -775,16 +776,18 @@ def photometric_loss(
 
     with j another frame of the same video and :math:`\bar R` the mirror image. The geometry is drawn once and painted twice.
     """
+    frames = whole_batch.gather(video)  # where processes share the batch, a partner may be a frame of another one
     if objective.partner == "all":
-        first, second = partners(video)
+        first, second = partners(frames)
     elif objective.partner == "random":
-        first, second = partners(video, generator)
+        first, second = partners(frames, generator)
     else:
-        first = second = torch.arange(len(video), device=video.device)
+        first = second = torch.arange(len(frames), device=video.device)
     geometry, light = estimate.geometry, estimate.light
+    pairs, (first, second) = len(first), whole_batch.own_pairs(first, second)
     if objective.partner == "all":
         images, geometry, light = images[first], geometry.take(first), light[first]
-    other = estimate.reflectance[second]
+    other = whole_batch.gather(estimate.reflectance)[second]
     reflectances = [other.detach() if objective.stop_gradient and objective.partner != "self" else other]
     if objective.symmetry:
         # All pairs mirror the partner's map as well, as 2 N^2 renders do.
@@ -792,7 +795,7 @@ def photometric_loss(
         reflectances.append(space.mirrored(own))
     if objective.own:
         reflectances.append(estimate.reflectance[first])
-    return sum(error.mean() for error in photometric(images, geometry, reflectances, light))
+    return sum(whole_batch.mean_of_some(error, pairs) for error in photometric(images, geometry, reflectances, light))
 
 
 def keypoint_loss(
@@ -935,7 +938,7 @@ def train(
         path = checkpoint and checkpoint.with_name(f"{checkpoint.name}.warm_up")
         run = _run(fabric, networks, config, config.warm_up, path)
         for step in run:
-            rows = batch_rows(source.video, config, step, seed=seed)
+            rows = whole_batch.own(batch_rows(source.video, config, step, seed=seed))
             frames = _on(source.take(rows), device, landmarks=True)
             view, alpha = estimator.pose_and_shape(frames.images, run.modules)
             points = keypoint_loss(estimator.space, estimator.space.vertices(alpha), view, frames.landmarks, size)
@@ -951,7 +954,7 @@ def train(
     names = ("view", "shape", "reflectance", "light") if geometry is None else ("reflectance", "light")
     run = _run(fabric, {name: estimator.networks[name] for name in names}, config, config.steps, checkpoint)
     for step in run:
-        rows = batch_rows(source.video, config, step + config.warm_up, seed=seed)
+        rows = whole_batch.own(batch_rows(source.video, config, step + config.warm_up, seed=seed))
         frames = _on(source.take(rows), device, landmarks=geometry is None)
         known = None if geometry is None else geometry.take(rows).to(device)
         estimate = estimator(frames.images, geometry=known, networks=run.modules)

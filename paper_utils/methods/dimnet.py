@@ -30,7 +30,6 @@ from paper_utils.data.samples import LabelledImages
 from paper_utils.data.speech import Voices
 from paper_utils.metrics.cross_modal import PairWins
 from paper_utils.nn import whole_batch
-from paper_utils.nn.whole_batch import own, whole
 from paper_utils.nn.voice_encoder import VoiceEncoder, initialise_
 from paper_utils.open_set import Split
 from paper_utils.provenance import key_hash
@@ -428,7 +427,7 @@ class DIMNet:
         number = step // 2 if self.alternating else step
         rows = {modality: batches.rows(modality, number) for modality in turn}
         embeddings = {m: modules[m](batches.inputs(m, rows[m], number)) for m in turn}
-        labels = {m: {c: self._labels(batches, m, c)[own(rows[m])] for c, _ in self.weights} for m in turn}
+        labels = {m: {c: self._labels(batches, m, c)[whole_batch.own(rows[m])] for c, _ in self.weights} for m in turn}
         return covariate_loss(modules["heads"](embeddings), labels, dict(self.weights))
 
     def _labels(self, batches: Batches, modality: str, covariate: str) -> Int[Tensor, " items"]:
@@ -526,7 +525,9 @@ def _pairs(
     """People of a batch, and embeddings of a recording and a picture of each."""
     people, rng = batches.people(step), batches.rng("pairs", step)
     return people, {  # every process compares all pairs, but has embedded only its own
-        modality: whole(modules[modality](batches.inputs(modality, batches.item_of(modality, people, rng), step)))
+        modality: whole_batch.gather(
+            modules[modality](batches.inputs(modality, batches.item_of(modality, people, rng), step))
+        )
         for modality in MODALITIES
     }
 
@@ -674,14 +675,14 @@ class Batches:
         """Augmented items: crops of recordings, mirrored pictures. Chance is drawn for the whole batch, then each process takes its own rows."""
         rng = self.rng(f"{modality} inputs 0", step)
         if modality == "face":
-            images = self._images[own(rows).to(self.device)]
-            mirrored = own(torch.from_numpy(rng.random(len(rows)) < self.train.flip)).to(self.device)
+            images = self._images[whole_batch.own(rows).to(self.device)]
+            mirrored = whole_batch.own(torch.from_numpy(rng.random(len(rows)) < self.train.flip)).to(self.device)
             return torch.where(mirrored[:, None, None, None], images.flip(3), images)
         length = self._length[rows].numpy()
         shortest, longest = self.train.crop_frames
         frames = min(int(rng.integers(shortest, longest + 1)), int(length.min()))
         begin = self.data.voices.starts[rows].numpy() + rng.integers(length - frames + 1)
-        return _cut(self._frames, own(torch.from_numpy(begin)), frames)
+        return _cut(self._frames, whole_batch.own(torch.from_numpy(begin)), frames)
 
 
 def _cut(frames: Float[Tensor, "frames bands"], begin: Int[Tensor, " batch"], count: int) -> Tensor:

@@ -28,6 +28,7 @@ from paper_utils import training
 from paper_utils.data.emote_clips import Batch, ClipSource, Face, check_labels
 from paper_utils.data.talking_faces import EMOTIONS, INTENSITIES, check_fps, check_intensity, emotion_code
 from paper_utils.mesh.skinning import rotation_matrices
+from paper_utils.nn import whole_batch
 from paper_utils.nn.face_perception import Perception
 from paper_utils.nn.motion_readers import LipReader, MotionEmotion, reader_losses
 from paper_utils.nn.temporal import BiasedTransformer, periodic_positions, seeded, stack_frames
@@ -544,18 +545,24 @@ def exchange(
     clips = torch.arange(count, device=permutation.device)
     if not torch.equal(permutation.sort().values, clips):
         raise ValueError(f"permutation: expected each of 0..{count - 1} once, found {permutation.tolist()}")
-    lengths = {name: len(value) for name, value in batch.items() if len(value) != count}
+    lengths = {name: len(value) for name, value in batch.items() if whole_batch.count(value) != count}
     if lengths or (missing := [name for name in exchanged if name not in batch]):
         raise ValueError(
             f"exchange: expected {count} rows each, found {lengths}" if lengths else f"exchange: no {missing}"
         )
     rows = {
-        name: torch.cat([value, value[permutation] if name in exchanged else value]) for name, value in batch.items()
+        name: torch.cat([value, _taken(value, permutation) if name in exchanged else value])
+        for name, value in batch.items()
     }
     return rows | {
-        "input_indices": torch.cat([clips, clips]),
-        "condition_indices": torch.cat([clips, permutation]),
+        "input_indices": whole_batch.own(torch.cat([clips, clips])),
+        "condition_indices": whole_batch.own(torch.cat([clips, permutation])),
     }
+
+
+def _taken(values: Tensor, permutation: Int[Tensor, " clips"]) -> Tensor:
+    """``values[permutation]``, where the batch may be shared by several processes."""
+    return whole_batch.own(whole_batch.gather(values)[permutation])
 
 
 def emotion_targets(permutation: Int[Tensor, " clips"], *, wrong_pairing: bool = False) -> Int[Tensor, " clips"]:
@@ -658,13 +665,13 @@ def vertex_loss(
     ValueError
         If no clip has a valid frame.
     """
-    frames = valid.sum(1)
+    frames = whole_batch.gather(valid.sum(1))
     if skip_batch and not frames.all():
         return 0.0 * predicted.sum()
     if not frames.any():
-        raise ValueError(f"valid: none of the {len(valid)} clips of the batch has a valid frame; leave such clips out")
+        raise ValueError(f"valid: none of the {len(frames)} clips of the batch has a valid frame; leave such clips out")
     error = (predicted - reference).square().mean(-1)
-    clips = (error * valid).sum(1) / frames.clamp_min(1)
+    clips = whole_batch.gather((error * valid).sum(1)) / frames.clamp_min(1)
     return clips[frames > 0].mean()
 
 
@@ -696,6 +703,7 @@ def feature_loss(
     distance = 1 - functional.cosine_similarity(predicted, reference, dim=-1)
     if valid is None:
         return distance.mean()
+    distance, valid = whole_batch.gather(distance), whole_batch.gather(valid)
     if not valid.any():
         raise ValueError("valid: no frame of the batch is valid; leave clips without landmarks out")
     return distance[valid].mean()
@@ -782,7 +790,7 @@ def perceptual_losses(
                 true = perception.emotion(reference, batch.person, static=weights.static)
         for end, rows in emotions.items():
             seen = perception.emotion(offsets[rows], batch.person, static=weights.static)
-            target = true[emotion_targets(permutation, wrong_pairing=wrong_pairing)] if end else true
+            target = _taken(true, emotion_targets(permutation, wrong_pairing=wrong_pairing)) if end else true
             losses[f"emotion{end}"] = feature_loss(seen, target)
     return losses
 
@@ -917,6 +925,8 @@ def train_reader(
 ) -> Float[np.ndarray, " steps"]:
     """Stage 0: a reader learns from true motion, then it is frozen. See `paper_utils.nn.motion_readers.reader_losses` for the labels.
 
+    Readers are small: where several processes train, each of them computes the whole batch.
+
     Returns
     -------
     Loss of every step.
@@ -983,7 +993,8 @@ def train_prior(
     for step in run:
         chance, rows = _chance(seed, step), _rows(fabric, len(source), config.batch, step, seed)
         batch = source.batch(rows, config.frames, chance).to(fabric.device)
-        noise = torch.randn(len(rows), config.frames // sizes.group, sizes.dim, generator=chance).to(fabric.device)
+        noise = torch.randn(config.batch, config.frames // sizes.group, sizes.dim, generator=chance)
+        noise = whole_batch.own(noise).to(fabric.device)
         losses = prior_losses(run.modules["prior"], batch, face, noise, config)
         run.update(losses.pop("total"), **losses)
     return prior.eval().requires_grad_(False), run.history
@@ -1059,7 +1070,7 @@ def train_stage(
         for step in run:
             chance, rows = _chance(seed, step), _rows(fabric, len(source), stage.batch, step, seed)
             batch = source.batch(rows, stage.frames, chance).to(fabric.device)
-            permutation = derangement(len(rows), chance).to(fabric.device) if stage.exchange else None
+            permutation = derangement(stage.batch, chance).to(fabric.device) if stage.exchange else None
             prediction, losses = stage_losses(run.modules["model"], batch, face, stage, perception, permutation)
             with torch.no_grad():
                 logged = watched(prediction, batch.motion, batch.valid, model.sizes.jaw)

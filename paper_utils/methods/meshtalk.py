@@ -27,7 +27,7 @@ from paper_utils import training
 from paper_utils.audio import scale_loudness
 from paper_utils.audio_windows import ReleasedWindows, Windows, WindowStream, at_rate, features_at
 from paper_utils.data.talking_faces import TalkingFaces
-from paper_utils.nn import meshtalk_checkpoints
+from paper_utils.nn import meshtalk_checkpoints, whole_batch
 from paper_utils.nn.categorical import draw_uniforms, quantize
 from paper_utils.nn.heads_sampler import Generators, HeadsSampler
 from paper_utils.nn.meshtalk_networks import (
@@ -116,7 +116,7 @@ def draw_shifts(batch: int, generator: torch.Generator) -> tuple[int, int]:
 
 def rotate(codes: Float[Tensor, "batch ..."], shift: int) -> Float[Tensor, "batch ..."]:
     """Sample i takes the place of sample ``(i + shift) mod B``'s code."""
-    return own(whole(codes).roll(-shift, 0))  # among the codes of all processes that share the batch
+    return whole_batch.own(whole_batch.gather(codes).roll(-shift, 0))
 
 
 def masked_error(
@@ -427,7 +427,7 @@ def train_joint(
     for step in run:
         chance = _chance(seed, step)
         batch = segments.batch(_rows(fabric, len(segments), schedule.batch, step, seed)).to(fabric.device)
-        shifts = draw_shifts(count(batch.template), chance) if len(parts) > 1 else (0, 0)
+        shifts = draw_shifts(whole_batch.count(batch.template), chance) if len(parts) > 1 else (0, 0)
         decoded = run.modules["joint"](batch, parts, shifts=shifts, generator=chance)
         losses = joint_losses(decoded, batch.vertices, masks, objective)
         run.update(sum(losses.values()), **losses)
@@ -507,7 +507,7 @@ def train_context(
     seed: int,
     checkpoint: Path | None = None,
     identity: str = "",
-) -> tuple[ContextModel, dict[str, Float[np.ndarray, steps * each]]]:
+) -> tuple[ContextModel, dict[str, Float[np.ndarray, "steps ..."]]]:
     """Step 2: the autoregressive model learns the codes of the frozen encoder.
 
     Parameters

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from paper_utils.data.phones import PhoneTokens, SubjectTable
 from paper_utils.metrics import predictability
-from paper_utils.training import Run, batch_indices
+from paper_utils.training import Run, alone, batch_indices, gathered
 from paper_utils.world.anthropometry import Measurement, measure
 from paper_utils.world.phones import CLASSES, PHONES
 
@@ -803,7 +803,8 @@ def train_members(
     """Train all jobs side by side and predict their test tokens.
 
     Jobs may be any mixture of phonemes, folds and measurements; each sees batches of its own rows, drawn by its own seed, so it ends (up to
-    rounding) where it would end alone.
+    rounding) where it would end alone. Several processes therefore share whole jobs and exchange nothing but the results; only the dropout of
+    `MnasNet`, drawn for all members at once, then comes from other numbers.
 
     Parameters
     ----------
@@ -818,11 +819,11 @@ def train_members(
     fabric
         From `paper_utils.training.launch`.
     checkpoint, every_steps
-        File to resume from and save to, every so many steps (or minute).
+        File to resume from and save to, every so many steps (or minute); each of several processes has one of its own beside it.
     progress
-        Called with the step and every member's validation loss.
+        Called with the step and the validation loss of every member of this process.
     finished
-        Called once, at the end, with what the run logged: ``"member_losses"`` (steps, members) among it.
+        Called once, at the end, with what the run logged: ``"member_losses"`` (steps, members).
 
     Returns
     -------
@@ -835,12 +836,49 @@ def train_members(
         If there is no job, jobs differ in how many columns they have, or train and test share a token.
     """
     _check_jobs(jobs)
+    train, held = zip(*(_validation(job, subjects, config.validation_share) for job in jobs), strict=True)
+    steps = max(1, math.ceil(config.epochs * max(map(len, train)) / config.batch_size))
+    parts = [slice(rank, None, fabric.world_size) for rank in range(fabric.world_size)]
+    mine = parts[fabric.global_rank]
+    predictions, losses = [], np.empty((steps, 0), dtype=np.float32)
+    if jobs[mine]:
+        rank = f"{fabric.global_rank}-of-{fabric.world_size}"
+        own = (
+            checkpoint
+            if checkpoint is None or fabric.world_size == 1
+            else checkpoint.with_name(f"{checkpoint.name}.{rank}")
+        )
+        predictions, losses = _train_side_by_side(
+            features, targets, jobs[mine], train[mine], held[mine], config, alone(fabric), steps,
+            checkpoint=own, every_steps=every_steps, progress=progress,
+        )  # fmt: skip
+    everything, logged = [None] * len(jobs), np.empty((steps, len(jobs)), dtype=np.float32)
+    for part, (found, history) in zip(parts, gathered(fabric, (predictions, losses)), strict=True):
+        everything[part], logged[:, part] = found, history
+    if finished is not None:
+        finished({"member_losses": logged})
+    return everything
+
+
+def _train_side_by_side(
+    features: Float[Tensor, "tokens frames bands"],
+    targets: Float[Tensor, "tokens columns"],
+    jobs: Sequence[Job],
+    train: Sequence[Int[np.ndarray, " _"]],
+    held: Sequence[Int[np.ndarray, " _"]],
+    config: TrainConfig,
+    fabric: lightning_fabric.Fabric,
+    steps: int,
+    *,
+    checkpoint: Path | None,
+    every_steps: int | None,
+    progress: Callable[[int, Float[np.ndarray, " members"]], None] | None,
+) -> tuple[list[Float[np.ndarray, "_ outputs"]], Float[np.ndarray, "steps members"]]:
+    """Predictions and losses of jobs with their training and validation rows, by one process."""
     bands, outputs = features.shape[2], len(jobs[0].columns)
     device = fabric.device
     inputs, wanted = features.transpose(1, 2).to(device), targets.float().to(device)
     columns = torch.tensor([job.columns for job in jobs], device=device)  # (members, outputs)
-    train, held = zip(*(_validation(job, subjects, config.validation_share) for job in jobs), strict=True)
-    steps = max(1, math.ceil(config.epochs * max(map(len, train)) / config.batch_size))
     network = config.build(bands, outputs, len(jobs), [job.seed for job in jobs])
     best = _Best(network, len(jobs))
     optimizer = _optimizer(network, config)
@@ -852,9 +890,7 @@ def train_members(
     every = max(1, steps // config.checks)
     for step in run:
         rows = torch.stack([
-            torch.from_numpy(own)[
-                batch_indices(len(own), config.batch_size, step, seed=job.seed, rank=fabric.global_rank, world_size=fabric.world_size)
-            ]
+            torch.from_numpy(own)[batch_indices(len(own), config.batch_size, step, seed=job.seed)]
             for own, job in zip(train, jobs, strict=True)
         ], dim=1).to(device)  # fmt: skip
         losses = member_losses(*run.modules["network"](inputs[rows]), wanted[rows[..., None], columns])
@@ -864,10 +900,8 @@ def train_members(
             best.keep(network, found)
             if progress is not None:
                 progress(step + 1, found.cpu().numpy())
-    if finished is not None:
-        finished(run.history)
     chosen = best.network if config.validation_share else network
-    return _predictions(chosen.to(device), inputs, [job.test for job in jobs])
+    return _predictions(chosen.to(device), inputs, [job.test for job in jobs]), run.history["member_losses"]
 
 
 class _Best(nn.Module):

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from paper_utils import audio, training
 from paper_utils.data.motion_clips import Clips, check_finite
+from paper_utils.nn import whole_batch
 from paper_utils.nn.motion_autoencoder import FRAMES_A_CODE, MotionCodec, MotionDecoder, MotionEncoder
 from paper_utils.nn.pixelcnn import PixelCnn, PixelCnnConfig, Sampler, draw_uniforms, row_dropout
 from paper_utils.nn.quantizer import Quantized, QuantizerConfig, VectorQuantizer, perplexity
@@ -666,9 +667,11 @@ class FaceTraining:
     Parameters
     ----------
     steps, lr, momentum, clip_norm
-        SGD over whole clips, one a step. The released configuration says 1e-4, its trainer uses 1e-3.
+        SGD over whole clips. The released configuration says 1e-4, its trainer uses 1e-3.
     jaw
         See `face_losses`.
+    batch
+        Clips a step.
     """
 
     steps: int = 1_372_700  # 100 epochs over 13,727 clips
@@ -676,6 +679,7 @@ class FaceTraining:
     momentum: float = 0.9
     clip_norm: float = 5.0
     jaw: str = "jaw"
+    batch: int = 1
 
 
 # The smallest settings that gave useful codes in a pilot on synthetic motion; choices of ours.
@@ -685,9 +689,18 @@ QUICK_CODEBOOK_TRAINING = CodebookTraining(
 QUICK_PRIOR_TRAINING = PriorTraining(steps=250, batch=32, lr=4e-3)
 
 
+def _number(*of: int) -> int:
+    return int(np.random.default_rng(of).integers(2**63 - 1))
+
+
 def _chance(seed: int, step: int) -> torch.Generator:
     """A generator that depends on seed and step alone, so that a resumed run draws the same numbers."""
-    return torch.Generator().manual_seed(int(np.random.default_rng([seed, step]).integers(2**63 - 1)))
+    return torch.Generator().manual_seed(_number(seed, step))
+
+
+def _adam(network: nn.Module, lr: float, fabric: lightning_fabric.Fabric) -> torch.optim.Adam:
+    """Adam; on a CPU in one pass over all weights, of which these networks have many small ones."""
+    return torch.optim.Adam(network.parameters(), lr=lr, fused=fabric.device.type == "cpu")
 
 
 def _falling(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR | None:
@@ -739,7 +752,7 @@ def train_codebook(
     columns = torch.as_tensor(np.asarray(columns))
     windows = clips.windows(settings.window, settings.stride)
     network = VqVae(len(columns), config, seed=seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    optimizer = _adam(network, settings.lr, fabric)
     run = training.Run(
         fabric,
         {"network": network},
@@ -755,13 +768,15 @@ def train_codebook(
         motion = clips.cut(rows, settings.window)[0][..., columns].to(fabric.device)
         if step == settings.warmup and settings.start == "data":
             with torch.no_grad():
-                quantizer.start_from(network.encoder(motion.transpose(1, 2)).transpose(1, 2), _chance(seed, step))
+                latents = network.encoder(motion.transpose(1, 2)).transpose(1, 2)
+                quantizer.start_from(whole_batch.gather(latents), _chance(seed, step))
         coded = run.modules["network"](motion, quantize=step >= settings.warmup)
         losses = codebook_losses(coded, motion, velocity=settings.velocity)
-        run.update(sum(losses.values()), **losses, perplexity=perplexity(coded.quantized.codes, size))
+        codes, latents = whole_batch.gather(coded.quantized.codes), whole_batch.gather(coded.latents.detach())
+        run.update(sum(losses.values()), **losses, perplexity=perplexity(codes, size))
         due = settings.restart_every and step % settings.restart_every == 0
         if due and settings.warmup < step < settings.restart_until * settings.steps:
-            quantizer.restart_unused(coded.latents, _chance(seed, step), least_count=settings.restart_least)
+            quantizer.restart_unused(latents, _chance(seed, step), least_count=settings.restart_least)
     return network.eval(), run.history
 
 
@@ -837,7 +852,7 @@ def train_prior(
             f"codes: expected ({len(windows)}, {settings.window // FRAMES_A_CODE}, 2) for these windows, found {tuple(codes.shape)}"
         )
     prior = Prior(config, seed=seed)
-    optimizer = torch.optim.Adam(prior.parameters(), lr=settings.lr)
+    optimizer = _adam(prior, settings.lr, fabric)
 
     def clip(norm: float) -> Tensor:
         return nn.utils.clip_grad_norm_(prior.grid.parameters(), norm)
@@ -883,7 +898,7 @@ def train_regressor(
         raise ValueError(f"regressor: {config.channels} channels, but {len(columns)} columns to learn")
     windows = clips.windows(settings.window, settings.stride)
     network = Regressor(config, seed=seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    optimizer = _adam(network, settings.lr, fabric)
     run = training.Run(
         fabric,
         {"network": network},
@@ -946,7 +961,9 @@ def train_face(
     checkpoint: Path | None = None,
     identity: str = "",
 ) -> tuple[FaceGenerator, dict[str, Float[np.ndarray, " steps"]]]:
-    """Train the face network, one whole clip a step for each process.
+    """Train the face network on whole clips, one after the other, as they differ in length.
+
+    Where processes cannot share the clips of a step evenly, as the single clip of the release, each of them computes all.
 
     Parameters
     ----------
@@ -966,16 +983,25 @@ def train_face(
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learned, lr=settings.lr, momentum=settings.momentum)
     run = training.Run(
-        fabric, {"network": network}, optimizer, steps=settings.steps, clip_norm=settings.clip_norm, checkpoint=checkpoint, identity=identity
+        fabric, {"network": network}, optimizer, steps=settings.steps, clip_norm=settings.clip_norm, checkpoint=checkpoint,
+        identity=identity, coupled=False,
     )  # fmt: skip
-    with seeded(seed):  # dropout draws from the global generator
-        for step in run:
-            row = _batch(torch.arange(len(faces)), fabric.world_size, step, seed, fabric)
-            sound, motion, speaker = faces[int(row)]
+    for step in run:
+        order, places = (
+            training.batch_indices(len(faces), settings.batch, step, seed=seed),
+            torch.arange(settings.batch),
+        )
+        here = places if settings.batch % fabric.world_size else whole_batch.own(places)
+        each = []
+        for place in here.tolist():
+            sound, motion, speaker = faces[int(order[place])]
             sound, motion = sound[None].to(fabric.device), motion[None].to(fabric.device)
             who = one_hot(torch.tensor([speaker]), network.head.config.speakers).to(fabric.device)
-            losses = face_losses(run.modules["network"](sound, motion.shape[1], who), motion, jaw=settings.jaw)
-            run.update(sum(losses.values()), **losses)
+            with seeded(_number(seed, step, place)):  # dropout draws from the global generator, for each clip anew
+                face = run.modules["network"](sound, motion.shape[1], who)
+            each.append(face_losses(face, motion, jaw=settings.jaw))
+        losses = {name: torch.stack([part[name] for part in each]).mean() for name in each[0]}
+        run.update(sum(losses.values()), **losses)
     return network.eval(), run.history
 
 

@@ -29,6 +29,7 @@ from paper_utils import training
 from paper_utils.data.voice_features import FrontEnd
 from paper_utils.data.voxceleb import Spans, SpeakerRecordings
 from paper_utils.network_files import ModelFileError, read_networks, save_networks
+from paper_utils.nn import whole_batch
 from paper_utils.nn.voice_encoder import CHANNELS, VoiceEncoder, initialise_
 
 SLOPE = 0.2  # of LeakyReLU; published code
@@ -217,7 +218,8 @@ def blurred(
     generator
         Source of the noise, on the CPU.
     """
-    noise = torch.randn(unit.shape, generator=generator, dtype=unit.dtype).to(unit.device)
+    noise = torch.randn(whole_batch.count(unit), unit.shape[1], generator=generator, dtype=unit.dtype)
+    noise = whole_batch.own(noise).to(unit.device)
     return on_sphere(unit + sd * noise)
 
 
@@ -350,7 +352,8 @@ class Speech:
         offset = int(torch.randint(spans.window - length + 1, (), generator=generator))
         begin, count = self.starts[rows], self.starts.diff()[rows]
         room = (count - spans.window).clamp(min=0) + 1
-        first = (torch.rand(len(rows), generator=generator, dtype=torch.float64) * room).long() + offset
+        places = whole_batch.own(torch.rand(whole_batch.count(rows), generator=generator, dtype=torch.float64))
+        first = (places * room).long() + offset
         index = begin[:, None] + (first[:, None] + torch.arange(length)) % count[:, None]
         return self.log_mel[index]
 
@@ -359,7 +362,7 @@ def random_flips(
     images: Float[Tensor, "batch 3 height width"], generator: torch.Generator
 ) -> Float[Tensor, "batch 3 height width"]:
     """Each picture mirrored with probability one half."""
-    flip = torch.rand(len(images), generator=generator) < 0.5
+    flip = whole_batch.own(torch.rand(whole_batch.count(images), generator=generator)) < 0.5
     return torch.where(flip.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
@@ -458,14 +461,6 @@ def rectified_weights_(module: nn.Module, generator: torch.Generator) -> None:
                 layer.bias.zero_()
 
 
-def _alone(fabric: lightning_fabric.Fabric) -> None:
-    if fabric.world_size > 1:
-        raise ValueError(
-            f"paper 03 trains on one device (two players take turns on the same batch), found {fabric.world_size} processes; "
-            "start it without torchrun"
-        )
-
-
 def train_voice(
     fabric: lightning_fabric.Fabric,
     speech: Speech | SpeakerRecordings,
@@ -483,13 +478,7 @@ def train_voice(
     -------
     tuple
         The network in evaluation mode, without gradients, and the loss of every step.
-
-    Raises
-    ------
-    ValueError
-        If several processes train.
     """
-    _alone(fabric)
     encoder = VoiceEncoder(sizes.bands, sizes.dim, channels=sizes.voice, seed=seed)
     head = nn.Linear(sizes.dim, int(speech.identities.max()) + 1, bias=False)
     initialise_(head, torch.Generator().manual_seed(seed + 1))
@@ -500,7 +489,7 @@ def train_voice(
         fabric, {"encoder": encoder, "head": head}, optimizer, steps=config.steps, schedule=schedule, checkpoint=checkpoint
     )  # fmt: skip
     for step in run:
-        rows = training.batch_indices(len(labels), config.batch, step, seed=seed)
+        rows = whole_batch.own(training.batch_indices(len(labels), config.batch, step, seed=seed))
         crops = speech.crops(rows, generator=_chance(seed, step), spans=config.spans).to(fabric.device)
         logits = run.modules["head"](run.modules["encoder"](crops.transpose(1, 2)))
         run.update(functional.cross_entropy(logits, labels[rows.to(fabric.device)]))
@@ -520,7 +509,7 @@ def train_gan(
     checkpoint: Path | None = None,
     watched: Float[Tensor, "voices dim"] | None = None,
     watch_at: Sequence[int] = (),
-) -> tuple[Generator, Critics, dict[str, Float[np.ndarray, ...]]]:
+) -> tuple[Generator, Critics, dict[str, Float[np.ndarray, "steps ..."]]]:
     r"""Stage 2: critics and generator take turns; the voice network stays as it is.
 
     One iteration: draw voices and, independently, photographs; generate :math:`\hat x`; the critics descend :math:`L_D`; the generator
@@ -546,9 +535,8 @@ def train_gan(
     Raises
     ------
     ValueError
-        If several processes train, labels do not fit, or there are fewer voices or photographs than a batch.
+        If labels do not fit, or there are fewer voices or photographs than a batch.
     """
-    _alone(fabric)
     classes = int(people.max()) + 1
     if int(speech.identities.max()) >= classes or len(images) != len(people):
         raise ValueError(
@@ -576,25 +564,30 @@ def train_gan(
     averaged = copy.deepcopy(generator).requires_grad_(False)
     follow = torch.optim.swa_utils.get_ema_multi_avg_fn(config.average)
     modules = {"generator": generator, "critics": critics, "averaged": averaged}
-    run = training.Run(fabric, modules, optimizer, steps=2 * config.steps, checkpoint=checkpoint)
+    run = training.Run(fabric, modules, optimizer, steps=2 * config.steps, checkpoint=checkpoint, apart=("averaged",))
     generate, judge = run.modules["generator"], run.modules["critics"]
     fakes = None
     for turn in run:
         step, generator_moves = divmod(turn, 2)
         if fakes is None:  # also after resuming in the middle of an iteration
             chance = _chance(seed, step)
-            rows = training.batch_indices(len(labels), config.batch, step, seed=seed + 2)
+            rows = whole_batch.own(training.batch_indices(len(labels), config.batch, step, seed=seed + 2))
             speakers = labels[rows.to(fabric.device)]
             crops = speech.crops(rows, generator=chance, spans=config.spans).to(fabric.device)
             with torch.no_grad():
                 unit = on_sphere(encoder(crops.transpose(1, 2)))
             fakes = generate(blurred(unit, config.noise, chance))
         if generator_moves:
-            losses = turn_losses(judge, fakes, speakers)
+            with fabric.no_backward_sync(
+                judge
+            ):  # the critics are frozen: processes have no gradients of theirs to average
+                losses = turn_losses(judge, fakes, speakers)
             total = losses["fooled"] + config.identity * losses["speaker"]
-            logged, fakes = losses | {"spread": diversity(fakes.detach())}, None
+            logged, fakes = losses | {"spread": diversity(whole_batch.gather(fakes.detach()))}, None
         else:
-            seen = training.batch_indices(len(images), config.batch, step, seed=seed + 3).to(fabric.device)
+            seen = whole_batch.own(training.batch_indices(len(images), config.batch, step, seed=seed + 3)).to(
+                fabric.device
+            )
             losses = turn_losses(judge, fakes, speakers, random_flips(images[seen], chance), people[seen])
             total, logged = sum(losses.values()), dict(losses)
             if watched is not None and step in watch_at:

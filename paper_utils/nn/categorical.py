@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from paper_utils.nn import whole_batch
+
 SMALLEST_UNIFORM = 1e-10  # released code of paper 04: keeps both logarithms of the noise finite below 1; 1 itself gives an infinite draw
 
 
@@ -35,7 +37,9 @@ def draw_uniforms(
     the batch: where several processes share it, each draws for all of it and keeps its own rows.
     """
     device = generator.device if generator is not None else "cpu"
-    drawn = own(torch.rand((shape[0] * sharing(), *shape[1:]), generator=generator, device=device))
+    drawn = whole_batch.own(
+        torch.rand((shape[0] * whole_batch.sharing(), *shape[1:]), generator=generator, device=device)
+    )
     return drawn.to(like.device, torch.promote_types(like.dtype, drawn.dtype))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from paper_utils import safe_checkpoints
 
 SHOWN = 5  # names listed for each kind of fault
 
@@ -27,21 +27,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     CheckpointNamesError
         If it is cut off, holds something else, or asks for other objects than tensors; nothing in it is run.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a checkpoint with the tensors of a network")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds on broken files
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked and isinstance(error, pickle.UnpicklingError):
-            raise CheckpointNamesError(
-                f"{path}: asks for {asked[1]}, which is no tensor, so it was not opened. Where you trust the file and have the program that "
-                'wrote it: torch.save(torch.load(path, weights_only=False)["state_dict"], "plain.pt"), then give plain.pt'
-            ) from error
+        stored = safe_checkpoints.load(path)
+    except safe_checkpoints.UnsafeCheckpointError as error:
         raise CheckpointNamesError(
-            f"{path}: not a whole file of tensors ({type(error).__name__}), found {path.stat().st_size} bytes; download it again"
+            f"{error}. Where you trust the file and have the program that wrote it: "
+            'torch.save(torch.load(path, weights_only=False)["state_dict"], "plain.pt"), then give plain.pt'
         ) from error
+    except safe_checkpoints.UnreadableCheckpointError as error:
+        raise CheckpointNamesError(str(error)) from error
     for name in ("state_dict", "model"):
         if isinstance(stored, Mapping) and isinstance(stored.get(name), Mapping):
             stored = stored[name]

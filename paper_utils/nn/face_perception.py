@@ -6,9 +6,11 @@ two methods. Offsets of vertices from the face at rest are in metres.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -60,6 +62,14 @@ class MotionPerception:
         for network in (self.lip_reader, self.clip_emotion, self.frame_emotion):
             if network is not None:
                 network.eval().requires_grad_(False)
+
+    def to(self, device: torch.device | str) -> MotionPerception:
+        """Copies of the networks on another device; itself where they are there already."""
+        if self.mouth.device == torch.device(device):
+            return self
+        networks = (self.lip_reader, self.clip_emotion, self.frame_emotion)
+        lips, clip, frame = (network and copy.deepcopy(network).to(device) for network in networks)
+        return MotionPerception(lips, clip, self.mouth.to(device), frame)
 
     def lips(
         self, offsets: Float[Tensor, "rows time coordinates"], person: Float[Tensor, "rows ..."] | None = None

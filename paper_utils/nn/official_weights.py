@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from paper_utils import safe_checkpoints
 from paper_utils.nn import backbones
 
 PREFIX = "module."  # of DistributedDataParallel, whose state dictionary v0 and iclr store
@@ -139,32 +139,15 @@ def _load(path: Path) -> Any:
     """Whatever tensors and containers the file holds."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; {LAYOUTS}")
-    size = path.stat().st_size
-    hint = f"found {size} bytes; is the download complete? {LAYOUTS}"
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        _check_sums(path)
-    except Exception as error:  # torch.load raises many kinds on broken files
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked:
-            raise UnsafeCheckpointError(
-                f"{path}: asks for {asked[1]}, which is not a plain tensor; nothing was run. Save the state dictionary "
-                "of the network instead of the network, and do not open this file otherwise unless you trust who made it"
-            ) from error
-        reason = " ".join(str(error).split())[:120] or "it ends at once"
-        raise UnreadableCheckpointError(
-            f"{path}: not a whole torch file of plain tensors ({type(error).__name__}: {reason}); {hint}"
+        return safe_checkpoints.load(path)
+    except safe_checkpoints.UnsafeCheckpointError as error:
+        raise UnsafeCheckpointError(
+            f"{error}. Save the state dictionary of the network instead of the network, and do not open this file otherwise "
+            "unless you trust who made it"
         ) from error
-    return stored
-
-
-def _check_sums(path: Path) -> None:
-    """torch checks that an archive is complete, not that its bytes are the ones written; the archive's check sums do."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the check sum of {damaged} is wrong")
+    except safe_checkpoints.UnreadableCheckpointError as error:
+        raise UnreadableCheckpointError(f"{error}; {LAYOUTS}") from error
 
 
 def _state(stored: Any, where: str) -> tuple[dict[str, Tensor], bool]:

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paper_utils.nn import whole_batch
+
 UNUSED = ("keep", "official")
 
 
@@ -178,8 +180,10 @@ class VectorQuantizer(nn.Module):
         # Sums by a matrix product: the same bits every time, also on a GPU.
         chosen = functional.one_hot(codes.flatten(), config.codes).to(vectors)
         self.updates += 1
-        self.counts -= (self.counts - chosen.sum(0)) * (1 - config.decay)
-        self.sums -= (self.sums - chosen.T @ vectors.flatten(0, -2)) * (1 - config.decay)
+        # Where several processes share the batch, all codebooks follow the vectors of all processes.
+        times, together = whole_batch.total(chosen.sum(0)), whole_batch.total(chosen.T @ vectors.flatten(0, -2))
+        self.counts -= (self.counts - times) * (1 - config.decay)
+        self.sums -= (self.sums - together) * (1 - config.decay)
         counts, sums = self.counts / self._correction(), self.sums / self._correction()
         total = counts.sum()
         smoothed = (counts + config.epsilon) / (total + config.codes * config.epsilon) * total

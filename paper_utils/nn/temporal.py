@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paper_utils.nn import whole_batch
+
 
 def alibi_slopes(heads: int) -> Float[Tensor, " heads"]:
     r"""How steeply the attention of each head falls with distance.
@@ -101,7 +103,11 @@ class _BiasedLayer(nn.TransformerEncoderLayer):
         parts = functional.linear(sequence, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = parts.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         dropped = attention.dropout if self.training else 0.0
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropped)
+        if dropped and whole_batch.sharing() > 1:  # the same, with chances drawn for the batch of all processes
+            scores = query @ key.mT / query.shape[-1] ** 0.5 + (0 if bias is None else bias)
+            seen = whole_batch.dropout(scores.softmax(-1), dropped, training=True) @ value
+        else:
+            seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropped)
         hidden = self.norm1(sequence + self.dropout1(attention.out_proj(seen.transpose(1, 2).flatten(2))))
         return self.norm2(hidden + self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(hidden))))))
 

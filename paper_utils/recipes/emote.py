@@ -18,7 +18,7 @@ from pathlib import Path
 import lightning_fabric
 import torch
 
-from paper_utils import devices, files, training
+from paper_utils import devices, training
 from paper_utils.data import mead
 from paper_utils.data.emote_clips import FlameFace
 from paper_utils.mesh.flame_files import read_flame, read_flame_landmarks
@@ -93,8 +93,7 @@ def _read(path: Path, remedy: str) -> dict[str, torch.Tensor]:
 
 
 def _write(path: Path, network: torch.nn.Module) -> None:
-    with files.atomic_path(path) as temporary:
-        torch.save({"state": network.state_dict()}, temporary)
+    training.save_state(path, {"state": network.state_dict()})
 
 
 def perception(options: argparse.Namespace, device: torch.device) -> RenderedPerception:
@@ -168,11 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         check(options)
-        written = run(options, training.launch(options.device, options.precision))
+        fabric = training.launch_all(options.device, options.precision)
+        written = run(options, fabric)
     except (ValueError, OSError, ImportError, training.CheckpointError) as error:
         print(f"paper_utils.recipes.emote: {error}", file=sys.stderr)
         return 2
-    print(f"written to {written}")
+    if fabric.is_global_zero:
+        print(f"written to {written}")
     return 0
 
 

@@ -14,6 +14,7 @@ from paper_utils.data import mead
 from paper_utils.data.emote_clips import Batch
 from paper_utils.data.talking_faces import emotion_code
 from paper_utils.mesh.model_layouts import import_h5py
+from paper_utils.nn import whole_batch
 
 STRANGERS = 12345  # seed from which the published code draws a training identity for people that it has not trained on
 
@@ -94,7 +95,8 @@ class MeadSource:
         ValueError
             If a clip has no valid frame or too few expression coefficients. (The published loader takes another clip instead.)
         """
-        parts = [self._window(int(row), frames, generator) for row in rows]
+        places = whole_batch.own(torch.rand(whole_batch.count(rows), generator=generator))
+        parts = [self._window(int(row), frames, place) for row, place in zip(rows, places.tolist(), strict=True)]
         names = [clip.name for clip, _, _ in parts]
         features = [video for _, _, video in parts]
         emotion_features = None
@@ -113,7 +115,7 @@ class MeadSource:
         )
 
     def _window(
-        self, row: int, frames: int, generator: torch.Generator
+        self, row: int, frames: int, place: float
     ) -> tuple[mead.MeadClip, Float[Tensor, " identity"], Float[Tensor, "frames features"] | None]:
         whole = self.files[self.rows[row]]
         if whole.expression.shape[1] < self.expressions:
@@ -121,8 +123,7 @@ class MeadSource:
                 f"MEAD clip {whole.name.folder}: expected {self.expressions} expression coefficients, found {whole.expression.shape[1]}; "
                 "take the reconstructions of the release, or fewer coefficients"
             )
-        spare = len(whole) - frames
-        start = int(torch.randint(spare, (1,), generator=generator)) if spare > 0 else 0
+        start = int(place * max(0, len(whole) - frames))
         window = whole.window(start, frames)
         # Identity of the window as published; of the clip where this window shows no face.
         shape = (window if window.valid.any() else whole).mean_shape()

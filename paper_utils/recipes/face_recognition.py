@@ -395,12 +395,12 @@ def export(
         columns = {f"{PREFIX}w": proxies.T.contiguous(), **{f"{PREFIX}{key}": value for key, value in extra.items()}}
         prefixed = {f"{PREFIX}{key}": value for key, value in state.items()}
         if recipe.branch == "main":
-            _save(output / name, {"backbone": state, "head": rows})
+            training.save_state(output / name, {"backbone": state, "head": rows})
         elif recipe.branch == "iclr":
-            _save(output / name, {"backbone": prefixed, "head": columns})
+            training.save_state(output / name, {"backbone": prefixed, "head": columns})
         else:
-            _save(output / f"head_{step}.pth", columns)
-            _save(output / name, prefixed)
+            training.save_state(output / f"head_{step}.pth", columns)
+            training.save_state(output / name, prefixed)
         if step == recipe.steps:
             tensors = {f"backbone.{key}": value for key, value in state.items()} | {"head.proxies": proxies}
             tensors |= {} if bias is None else {"head.bias": bias}
@@ -414,11 +414,6 @@ def export(
                 save_file(tensors, temporary, metadata=about)
     fabric.barrier()
     return output / name
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    with files.atomic_path(path) as temporary:
-        torch.save(state, temporary)
 
 
 # ----------------------------------------------------------------------------------------------------------------- small

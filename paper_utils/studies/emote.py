@@ -46,8 +46,12 @@ class Readers:
         return MotionPerception(self.lips, self.clip, mouth, self.frame)
 
 
-def _cached(name: str, key: Mapping[str, Any], train: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    return training.cached(f"emote_{name}", dict(key), train, code=[Path(emote.__file__), Path(__file__)])
+def _cached(
+    name: str, key: Mapping[str, Any], train: Callable[[Path], dict[str, Any]], fabric: lightning_fabric.Fabric
+) -> dict[str, Any]:
+    return training.cached(
+        f"emote_{name}", dict(key), train, code=[Path(emote.__file__), Path(__file__)], fabric=fabric
+    )
 
 
 def _key(exp: Experiment, spoken: Spoken, **settings: Any) -> dict[str, Any]:
@@ -100,8 +104,10 @@ def readers(
         MotionEmotion(inputs, sizes=shape, static=True, seed=seed + 1),
     )
 
+    run = _fabric(exp, fabric)
+
     def train(checkpoint: Path) -> dict[str, Any]:
-        run, offsets = _fabric(exp, fabric), face_of(known, spoken, shown)
+        offsets = face_of(known, spoken, shown)
         labels = spoken.clips.emotion, spoken.clips.intensity - 1
         jobs = {
             "lips": (mouth_motion(offsets, known.mouth), spoken.phones),
@@ -119,9 +125,8 @@ def readers(
             state |= {name: network.cpu().state_dict(), f"{name}_loss": torch.from_numpy(loss)}
         return state
 
-    state = _cached(
-        "readers", _key(exp, spoken, shape=shape, config=config, number=seed, shown=shown, names=list(names)), train
-    )
+    key = _key(exp, spoken, shape=shape, config=config, number=seed, shown=shown, names=list(names))
+    state = _cached("readers", key, train, run)
     for name in names:
         getattr(made, name).load_state_dict(state[name])
     for field in dataclasses.fields(made):
@@ -165,14 +170,15 @@ def prior(
     shape = dataclasses.replace(scale.prior, halvings=scale.prior.halvings if halvings is None else halvings)
     config = dataclasses.replace(scale.prior_training, steps=scale.prior_training.steps if steps is None else steps)
 
+    run = _fabric(exp, fabric)
+
     def train(checkpoint: Path) -> dict[str, Any]:
-        run = _fabric(exp, fabric)
         found, losses = emote.train_prior(
-            run, known.train.clips, known.face, shape, config, seed=exp.seed, checkpoint=checkpoint
+            run, known.train.clips, known.face.to(run.device), shape, config, seed=exp.seed, checkpoint=checkpoint
         )
         return {"prior": found.cpu().state_dict(), "losses": _tensors(losses)}
 
-    state = _cached("prior", _key(exp, known.train, shape=shape, config=config), train)
+    state = _cached("prior", _key(exp, known.train, shape=shape, config=config), train, run)
     network = emote.Flint(shape, seed=exp.seed)
     network.load_state_dict(state["prior"])
     return network.eval().requires_grad_(False), {name: v.numpy() for name, v in state["losses"].items()}
@@ -293,22 +299,24 @@ def train_variant(
     first = variant.first or scale.first
     key = _key(exp, known.train, network=scale.network, first=first, prior=_digest(flint), **shared)
 
+    processes = _fabric(exp, fabric)
+
     def run(stage: emote.StageTraining, seed: int) -> Callable[[Path], dict[str, Any]]:
         def train(checkpoint: Path) -> dict[str, Any]:
             losses = emote.train_stage(
-                _fabric(exp, fabric), model, clips, known.face, stage,
-                perception=looking.perception(known.mouth), seed=seed, checkpoint=checkpoint,
+                processes, model, clips, known.face.to(processes.device), stage,
+                perception=looking.perception(known.mouth).to(processes.device), seed=seed, checkpoint=checkpoint,
             )  # fmt: skip
             return {"model": model.cpu().state_dict(), "losses": _tensors(losses)}
 
         return train
 
-    state = _cached("stage", key, run(first, exp.seed))
+    state = _cached("stage", key, run(first, exp.seed), processes)
     model.load_state_dict(state["model"])
     if variant.stage is not None:
         again = {"second": dataclasses.asdict(variant.stage), "reads_lips": variant.reads_lips}
         again["readers"] = [_digest(network) for network in (looking.lips, looking.clip, looking.frame)]
-        state = _cached("stage", key | again, run(variant.stage, exp.seed + 1))
+        state = _cached("stage", key | again, run(variant.stage, exp.seed + 1), processes)
         model.load_state_dict(state["model"])
         model.transformer.period = model.sizes.period if variant.stage.biased else None
     model.eval().requires_grad_(False)

@@ -461,9 +461,7 @@ def save_speaker(study: Study, path: Path) -> None:
         "heads": shown_heads(study.exp) if study.exp.data == "world" else torch.zeros(0, 0, 3),
         "faces": faces.mesh.faces,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    training.save_state(path, state)
 
 
 def load_speaker(path: Path) -> SpeakerFile:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -55,6 +55,7 @@ SETTINGS = GestureSettings(drift=0.3)
 UNIT = (
     10.0  # networks learn tenths of a radian around the mean pose: steps of Adam then suit their first and last layers
 )
+SHUFFLES = 6  # other sentences that a training clip of the deaf world is heard with
 PRIORS = ("cross", "independent", "deaf world")
 VARIANTS = ("cross", "independent")
 WINDOW_FRAMES, KEPT = 8, 32  # features of the Fréchet distance: short windows, so many whitened components
@@ -103,7 +104,7 @@ class Scale:
 def scale(exp: Experiment) -> Scale:
     """Sizes of this run's profile."""
     smoke, quick, full = "smoke", "quick", "full"
-    steps = {smoke: (6, 4, 4, 4, 3), quick: (320, 40, 200, 200, 100), full: (4000, 400, 4000, 4000, 2000)}[exp.profile]
+    steps = {smoke: (6, 4, 4, 4, 3), quick: (560, 40, 200, 200, 100), full: (4000, 400, 4000, 4000, 2000)}[exp.profile]
     sizes = {smoke: (64, 16, 1, 2), quick: (480, 160, 3, 3), full: (4000, 400, 3, 10)}[exp.profile]
     width, dim, codes = {smoke: (16, 8, 8), quick: (64, 16, 32), full: (256, 64, 256)}[exp.profile]
     layers, channels = {smoke: (2, 8), quick: (4, 24), full: (15, 128)}[exp.profile]
@@ -116,7 +117,7 @@ def scale(exp: Experiment) -> Scale:
         codebook_training=dataclasses.replace(
             ts.QUICK_CODEBOOK_TRAINING,
             steps=steps[0],
-            batch=24,
+            batch={smoke: 12, quick: 12, full: 24}[exp.profile],
             warmup=steps[0] // 3,
             lr=lr,
             restart_every=max(steps[0] // 15, 1),
@@ -131,7 +132,8 @@ def scale(exp: Experiment) -> Scale:
 # --------------------------------------------------------------------------------------------------------------- 2. worlds
 
 
-class World(NamedTuple):
+@dataclass(frozen=True)
+class World:
     """Training and test clips of a world, and what was planted in the test clips."""
 
     train: Clips
@@ -174,7 +176,7 @@ class Study:
             )
         self.exp, self.scale = exp, scale(exp)
         self._fabric = fabric
-        self._worlds: dict[tuple[str, int], World] = {}
+        self._worlds: dict[str, World] = {}
         self._trained: dict[str, Any] = {}
 
     @cached_property
@@ -188,8 +190,8 @@ class Study:
         both = gesture_clips.sentences(self.scale.train + self.scale.test, seed=self.exp.seed)
         return both.part(range(self.scale.train)), both.part(range(self.scale.train, len(both)))
 
-    def world(self, name: str = "main", take: int = 0) -> World:
-        """Sentences acted in one of `WORLDS`; another take has the same sentences and other gestures, for training only.
+    def world(self, name: str = "main") -> World:
+        """Sentences acted in one of `WORLDS`.
 
         Raises
         ------
@@ -198,19 +200,17 @@ class Study:
         """
         if name not in WORLDS:
             raise ValueError(f"world: expected one of {', '.join(WORLDS)}, found {name!r}")
-        if (name, take) not in self._worlds:
-            seed = 1000 * self.exp.seed + 2 * take
-            train, test = self.said
-            moved, truth = (
-                gesture_clips.act(part, seed=seed + i, knobs=WORLDS[name], settings=SETTINGS)
-                for i, part in enumerate(self.said)
-            )
-            self._worlds[name, take] = World(
-                gesture_clips.as_clips(train, moved, f"{name}, training"),
-                gesture_clips.as_clips(test, truth, f"{name}, test"),
-                truth,
-            )
-        return self._worlds[name, take]
+        if name not in self._worlds:
+            test, seed = self.said[1], 1000 * self.exp.seed + 1
+            truth = gesture_clips.act(test, seed=seed, knobs=WORLDS[name], settings=SETTINGS)
+            self._worlds[name] = World(self.take(name, 0), gesture_clips.as_clips(test, truth, f"{name}, test"), truth)
+        return self._worlds[name]
+
+    def take(self, name: str, number: int) -> Clips:
+        """Training sentences of a world with other gestures each time; take 0 is the one that `world` has."""
+        train, seed = self.said[0], 1000 * self.exp.seed + 2 * number
+        moved = gesture_clips.act(train, seed=seed, knobs=WORLDS[name], settings=SETTINGS)
+        return gesture_clips.as_clips(train, moved, f"{name}, training")
 
     @cached_property
     def centre(self) -> Float[Tensor, " columns"]:
@@ -218,17 +218,27 @@ class Study:
         return self.world().train.motion.mean(0)
 
     def deaf(self) -> Clips:
-        """Training clips whose sound is that of another sentence of the same speaker: gestures ignore speech."""
+        """Training clips whose sound is that of another sentence of the same speaker: gestures ignore speech.
+
+        All clips `SHUFFLES` times, each time with another sentence: of one wrong partner a network could learn by heart what chance put together.
+        """
         clips = self.world().train
-        heard = clips.features.view(len(clips), -1, clips.features.shape[1]).roll(4, 0)
-        return dataclasses.replace(clips, features=heard.flatten(0, 1), name="gestures that ignore speech")
+        heard = clips.features.view(len(clips), -1, clips.features.shape[1])
+        return dataclasses.replace(
+            clips,
+            motion=clips.motion[:, :1].repeat(SHUFFLES, 1),
+            features=torch.cat([heard.roll(4 * by, 0) for by in range(1, SHUFFLES + 1)]).flatten(0, 1),
+            starts=torch.arange(SHUFFLES * len(clips) + 1) * heard.shape[1],
+            speakers=clips.speakers.repeat(SHUFFLES),
+            name="gestures that ignore speech",
+        )
 
     # ----------------------------------------------------------------------------------------------------- 3. trainings
 
     def _cached(self, name: str, key: Mapping[str, Any], train: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         whole = {"scale": dataclasses.asdict(self.scale), "seed": self.exp.seed, "name": name, **key}
         code = [Path(ts.__file__), Path(gesture_clips.__file__), Path(__file__)]
-        return training.cached("talkshow", whole, train, code=code)
+        return training.cached("talkshow", whole, train, code=code, fabric=self.fabric)
 
     def _network(
         self, name: str, network: torch.nn.Module, train: Callable[[Path], tuple[torch.nn.Module, dict]]
@@ -248,8 +258,17 @@ class Study:
             self._trained[name] = network.eval(), {key: values.numpy() for key, values in state["history"].items()}
         return self._trained[name]
 
+    def _seed(self, run: int) -> int:
+        """Of the trainings of a run of the model; the first one's is the notebook's."""
+        return self.exp.seed if run == 0 else self.exp.seeds(run + 1, "model")[run] % 2**31
+
+    def _learned(self, world: str, columns: Int[np.ndarray, " columns"]) -> Clips:
+        """Training clips with these columns of motion alone, in tenths of a radian around the mean pose."""
+        clips, kept = self.world(world).train, torch.from_numpy(columns)
+        return dataclasses.replace(clips, motion=UNIT * (clips.motion[:, kept] - self.centre[kept]))
+
     def codebook(
-        self, part: str, world: str = "main", *, codes: int | None = None, unused: str = "keep"
+        self, part: str, world: str = "main", *, codes: int | None = None, unused: str = "keep", run: int = 0
     ) -> tuple[ts.VqVae, dict[str, Float[np.ndarray, " steps"]]]:
         """Codes of ``"body"``, ``"hands"`` or both together (``"single"``), and the history of their training.
 
@@ -263,6 +282,8 @@ class Study:
             Another number of them.
         unused
             ``"official"``: codes move as in the released code, from random ones, without restarts, for `Scale.official_steps`.
+        run
+            Of the model, see `models`.
         """
         quantizer = dataclasses.replace(
             self.scale.codebook.quantizer, codes=codes or self.scale.codebook.quantizer.codes, unused=unused
@@ -274,39 +295,51 @@ class Study:
                 settings, steps=self.scale.official_steps, warmup=0, start="random", restart_every=0, decay_share=0.0
             )
         columns = UPPER[PARTS[part]]
-        seed = self.exp.seed
+        seed = self._seed(run)
 
         def train(checkpoint: Path) -> tuple[ts.VqVae, dict]:
-            clips = self.world(world).train
-            clips = dataclasses.replace(clips, motion=UNIT * (clips.motion - self.centre))
             network, history = ts.train_codebook(
-                clips, columns, config, settings, fabric=self.fabric, seed=seed, checkpoint=checkpoint
-            )
+                self._learned(world, columns), np.arange(len(columns)), config, settings,
+                fabric=self.fabric, seed=seed, checkpoint=checkpoint,
+            )  # fmt: skip
             return in_radians(network, self.centre[torch.from_numpy(columns)]), history
 
-        name = f"codebook {part}, {world}, {quantizer.codes}, {unused}"
+        name = f"codebook {part}, {world}, {quantizer.codes}, {unused}, {run}"
         return self._network(name, ts.VqVae(len(columns), config, seed=seed), train)
 
-    def codes(self, clips: Clips) -> Int[Tensor, "clips rows 2"]:
+    def codes(self, clips: Clips, run: int = 0) -> Int[Tensor, "clips rows 2"]:
         """Codes of body and hands by the codebooks of the main world: the knobs change what goes together, not what there is."""
         windows = clips.windows(self.said[0].frames)
         clips = dataclasses.replace(clips, motion=clips.motion - self.centre)
-        return ts.encode_windows(clips, windows, self.codebook("body")[0], self.codebook("hands")[0])
+        return ts.encode_windows(clips, windows, *(self.codebook(part, run=run)[0] for part in ("body", "hands")))
 
-    def prior(self, name: str = "cross", world: str = "main") -> tuple[ts.Prior, dict[str, Float[np.ndarray, ...]]]:
+    def learned_codes(self, world: str = "main", run: int = 0) -> Int[Tensor, "clips rows 2"]:
+        """`codes` of a world's training clips, encoded once."""
+        name = f"codes {world}, {run}"
+        if name not in self._trained:
+            self._trained[name] = self.codes(self.world(world).train, run)
+        return self._trained[name]
+
+    def prior(
+        self, name: str = "cross", world: str = "main", run: int = 0
+    ) -> tuple[ts.Prior, dict[str, Float[np.ndarray, ...]]]:
         """One of `PRIORS`: jointly drawn, separately drawn (with a part vector), or jointly drawn and taught with other sentences' sound."""
         if name not in PRIORS:
             raise ValueError(f"prior: expected one of {', '.join(PRIORS)}, found {name!r}")
         config = self._prior_config("independent" if name == "independent" else "cross", self.scale.prior.grid.audio)
-        clips = self.deaf() if name == "deaf world" else self.world(world).train
 
         def train(checkpoint: Path) -> tuple[ts.Prior, dict]:
+            clips = self.world(world).train
+            codes = self.learned_codes(world, run)
+            heard = dataclasses.replace(clips, motion=clips.motion[:, :1])  # the codes stand for it
+            if name == "deaf world":
+                heard, codes = self.deaf(), codes.repeat(SHUFFLES, 1, 1)
             return ts.train_prior(
-                clips, clips.windows(self.said[0].frames), self.codes(clips), config, self.scale.prior_training,
-                fabric=self.fabric, seed=self.exp.seed, checkpoint=checkpoint,
+                heard, heard.windows(self.said[0].frames), codes, config, self.scale.prior_training,
+                fabric=self.fabric, seed=self._seed(run), checkpoint=checkpoint,
             )  # fmt: skip
 
-        return self._network(f"prior {name}, {world}", ts.Prior(config, seed=self.exp.seed), train)
+        return self._network(f"prior {name}, {world}, {run}", ts.Prior(config, seed=self.exp.seed), train)
 
     def _prior_config(self, variant: str, sound: int) -> ts.PriorConfig:
         # The released ablation cannot tell its two columns apart; with sound there is a vector that tells them.
@@ -320,25 +353,26 @@ class Study:
         config = ts.RegressorConfig(gesture_clips.FEATURES, len(columns))
 
         def train(checkpoint: Path) -> tuple[ts.Regressor, dict]:
-            clips = self.world(world).train
             network, history = ts.train_regressor(
-                dataclasses.replace(clips, motion=UNIT * (clips.motion - self.centre)), columns, config, self.scale.regressor_training,
+                self._learned(world, columns), np.arange(len(columns)), config, self.scale.regressor_training,
                 fabric=self.fabric, seed=self.exp.seed, checkpoint=checkpoint,
             )  # fmt: skip
             return regressor_in_radians(network, self.centre[torch.from_numpy(columns)]), history
 
         return self._network(f"regressor {part}, {world}", ts.Regressor(config, seed=self.exp.seed), train)
 
-    def model(self, name: str = "cross", world: str = "main", *, face: bool = True) -> ts.TalkShow:
+    def model(self, name: str = "cross", world: str = "main", *, face: bool = True, run: int = 0) -> ts.TalkShow:
         """Codebooks, a prior and the face as one."""
-        networks = self.codebook("body")[0], self.codebook("hands")[0], self.prior(name, world)[0]
+        codebooks = (self.codebook(part, run=run)[0] for part in ("body", "hands"))
+        networks = *codebooks, self.prior(name, world, run)[0]
         return ts.TalkShow(*networks, self.regressor("face")[0] if face else None)
 
     # --------------------------------------------------------------------------------------- 4. joint or separate drawing
 
     def takes(self, world: str) -> Int[Tensor, "clips rows 2"]:
         """Codes of all takes of the training sentences."""
-        return torch.cat([self.codes(self.world(world, take).train) for take in range(self.scale.takes)])
+        others = [self.codes(self.take(world, number)) for number in range(1, self.scale.takes)]
+        return torch.cat([self.learned_codes(world), *others])
 
     def coupling(self, world: str) -> Float[np.ndarray, "runs clips"]:
         r"""What drawing hands after the body saves, in nats a hand code, for each run and each test clip.
@@ -354,11 +388,11 @@ class Study:
 
     def _compare(self, world: str) -> Float[Tensor, "runs clips"]:
         codes, test = self.takes(world), self.codes(self.world(world).test)
-        first = self.world(world, 0).train
+        first = self.world(world).train
         clips = dataclasses.replace(  # only speakers and lengths count: these priors hear nothing
             first,
-            motion=first.motion.repeat(self.scale.takes, 1),
-            features=first.features.repeat(self.scale.takes, 1),
+            motion=first.motion[:, :1].repeat(self.scale.takes, 1),
+            features=first.features[:, :1].repeat(self.scale.takes, 1),
             starts=torch.arange(len(codes) + 1) * self.said[0].frames,
             speakers=first.speakers.repeat(self.scale.takes),
         )
@@ -406,10 +440,10 @@ class Study:
         with torch.no_grad():
             return network(clips.features.view(len(clips), -1, clips.features.shape[1]), ts.one_hot(clips.speakers))
 
-    def reconstructed(self, world: str = "main") -> Float[Tensor, "clips time 129"]:
+    def reconstructed(self, world: str = "main", run: int = 0) -> Float[Tensor, "clips time 129"]:
         """What the two codebooks keep of the test clips: no draw can be better."""
-        codes = self.codes(self.world(world).test)
-        body, hands = self.codebook("body")[0], self.codebook("hands")[0]
+        codes = self.codes(self.world(world).test, run)
+        body, hands = (self.codebook(part, run=run)[0] for part in ("body", "hands"))
         return torch.cat([body.decode(codes[..., 0]), hands.decode(codes[..., 1])], dim=2)
 
     @cached_property
@@ -441,7 +475,7 @@ def in_radians(network: ts.VqVae, centre: Float[Tensor, " channels"]) -> ts.VqVa
     network.encoder.project.conv.weight.mul_(UNIT)
     last = network.decoder.project
     last.weight.div_(UNIT)
-    last.bias.div_(UNIT).add_(centre)
+    last.bias.div_(UNIT).add_(centre.to(last.bias.device))
     return network
 
 
@@ -450,7 +484,7 @@ def regressor_in_radians(network: ts.Regressor, centre: Float[Tensor, " channels
     """The same for a regressor, whose input is sound: only its last layer changes."""
     last = network.net[-1]
     last.weight.div_(UNIT)
-    last.bias.div_(UNIT).add_(centre)
+    last.bias.div_(UNIT).add_(centre.to(last.bias.device))
     return network
 
 
@@ -600,7 +634,9 @@ def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], 
         return lambda fabric: train(Study(exp, fabric))
 
     def whole(study: Study) -> np.ndarray:
-        talkshow_files.save(study.model(), model_path(exp.profile))
+        model = study.model()
+        if study.fabric.is_global_zero:
+            talkshow_files.save(model, model_path(exp.profile))
         return study.prior()[1]["loss"]
 
     calls = {

@@ -311,10 +311,13 @@ class Trained:
 
 
 def _cached(
-    name: str, exp: Experiment, who: People, settings: Mapping[str, Any], train: Callable[[Path], dict[str, Any]]
-) -> dict[str, Any]:
+    name: str, exp: Experiment, who: People, settings: Mapping[str, Any], train: Callable[[Path], dict[str, Any]],
+    fabric: lightning_fabric.Fabric | None = None,
+) -> dict[str, Any]:  # fmt: skip
     key = {"data": who.fingerprint, "seed": exp.seed, **settings}
-    return training.cached(f"voice_to_face_{name}", key, train, code=[Path(v2f.__file__), Path(__file__)])
+    return training.cached(
+        f"voice_to_face_{name}", key, train, code=[Path(v2f.__file__), Path(__file__)], fabric=fabric
+    )
 
 
 def voice_network(
@@ -325,15 +328,15 @@ def voice_network(
     Where voices are dealt to others, speakers have other numbers and nothing else changes, so a control can use the network of the linked
     world.
     """
-    size = scale(exp)
+    size, run = scale(exp), fabric or training.launch(str(exp.device))
 
     def train(checkpoint: Path) -> dict[str, Any]:
         encoder, loss = v2f.train_voice(
-            fabric or training.launch(str(exp.device)), who.train.speech, size.sizes, size.voice, seed=exp.seed, checkpoint=checkpoint
-        )  # fmt: skip
+            run, who.train.speech, size.sizes, size.voice, seed=exp.seed, checkpoint=checkpoint
+        )
         return {"encoder": encoder.cpu().state_dict(), "loss": torch.from_numpy(loss)}
 
-    state = _cached("voice", exp, who, _plain(sizes=size.sizes, config=size.voice), train)
+    state = _cached("voice", exp, who, _plain(sizes=size.sizes, config=size.voice), train, run)
     encoder = VoiceEncoder(size.sizes.bands, size.sizes.dim, channels=size.sizes.voice)
     encoder.load_state_dict(state["encoder"])
     return encoder.eval().requires_grad_(False), state["loss"].numpy()
@@ -363,7 +366,7 @@ def faces_from_voices(
     changes
         Of `v2f.GanTraining`, such as ``identity=0`` for control N3.
     """
-    size = scale(exp)
+    size, run = scale(exp), fabric or training.launch(str(exp.device))
     config = dataclasses.replace(size.gan, **changes)
 
     def train(checkpoint: Path) -> dict[str, Any]:
@@ -371,7 +374,7 @@ def faces_from_voices(
             first = [torch.nonzero(who.train.speakers == person)[0, 0] for person in range(min(8, len(who.train)))]
             watched = v2f.on_sphere(encoder(who.train.heard[torch.stack(first)].transpose(1, 2)))
         generator, critics, losses = v2f.train_gan(
-            fabric or training.launch(str(exp.device)), encoder, who.train.speech, who.train.pictures, who.train.shown, size.sizes,
+            run, encoder, who.train.speech, who.train.pictures, who.train.shown, size.sizes,
             config, seed=exp.seed, checkpoint=checkpoint, watched=watched, watch_at=size.watch_at,
         )  # fmt: skip
         return {
@@ -381,7 +384,7 @@ def faces_from_voices(
         }
 
     voice = {name: float(value.double().square().sum()) for name, value in encoder.state_dict().items()}
-    state = _cached("faces", exp, who, {**_plain(sizes=size.sizes, config=config), "voice": voice}, train)
+    state = _cached("faces", exp, who, {**_plain(sizes=size.sizes, config=config), "voice": voice}, train, run)
     generator, critics = v2f.Generator(size.sizes, seed=0), v2f.Critics(size.sizes, len(who.train), seed=0)
     generator.load_state_dict(state["generator"])
     critics.load_state_dict(state["critics"])
@@ -402,7 +405,7 @@ def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], 
     def stage_two(world: str, fabric: lightning_fabric.Fabric, **changes: float) -> np.ndarray:
         encoder, _ = voice_network(exp, people(exp), fabric)
         trained = faces_from_voices(exp, people(exp, world), encoder, fabric, **changes)
-        if world == "linked" and not changes:
+        if world == "linked" and not changes and fabric.is_global_zero:
             v2f.save(trained.model, model_path(exp.profile))
         return trained.losses["fooled"] + trained.losses["speaker"]
 

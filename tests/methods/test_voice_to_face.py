@@ -395,12 +395,6 @@ def test_identity_weight_and_seed_change_the_run_and_nothing_else_is_random(fabr
     assert not states_equal(base, trained(fabric, material, dataclasses.replace(SHORT, identity=0.0))[0])
 
 
-def test_several_processes_are_refused(fabric, material, monkeypatch):
-    monkeypatch.setattr(type(fabric), "world_size", property(lambda _: 2))
-    with pytest.raises(ValueError, match="one device"):
-        trained(fabric, material)
-
-
 def test_labels_and_batches_that_do_not_fit_are_refused(fabric, material):
     speech, faces = material
     short = LabelledImages(faces.images[:3], torch.arange(3), "three")

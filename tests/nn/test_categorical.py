@@ -70,3 +70,13 @@ def test_faults_are_named():
         quantize(torch.tensor([[0.0, torch.nan, 0.0], [0.0, 0.0, 0.0]]))
     with pytest.raises(ValueError, match="one for each logit"):
         quantize(torch.zeros(3), torch.zeros(3, 3)[:2].flatten())
+
+
+def test_noise_for_16_bit_logits_is_drawn_in_float32_and_leaves_gradients_finite():
+    logits = torch.zeros(4, 1000, dtype=torch.bfloat16, requires_grad=True)
+    uniforms = draw_uniforms(logits.shape, torch.Generator().manual_seed(0), logits)
+    assert uniforms.dtype == torch.float32
+    assert float(uniforms.max()) < 1
+    assert bool((uniforms.bfloat16() == 1).any()), "rounding must have something to break"
+    quantize(logits, uniforms)[0].square().sum().backward()
+    assert torch.isfinite(logits.grad).all()

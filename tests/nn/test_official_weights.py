@@ -345,7 +345,7 @@ def test_truncated_files_are_refused(tmp_path, layout, zipped, kept):
     torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UnreadableCheckpointError, match=r"not a whole torch file .* bytes; is the download complete"):
+    with pytest.raises(UnreadableCheckpointError, match=r"not a whole file of tensors .* bytes; is the download complete"):
         official_weights.read_checkpoint(path)
 
 
@@ -353,7 +353,7 @@ def test_a_truncated_head_beside_a_whole_backbone_is_refused(tmp_path):
     path = write(tmp_path, "v0", network().state_dict(), proxies(), None)
     head = tmp_path / "head_70000.pth"
     head.write_bytes(head.read_bytes()[:-100])
-    with pytest.raises(UnreadableCheckpointError, match=r"head_70000\.pth: not a whole torch file"):
+    with pytest.raises(UnreadableCheckpointError, match=r"head_70000\.pth: not a whole file of tensors"):
         official_weights.read_checkpoint(path)
 
 

@@ -1,0 +1,1 @@
+"""Checks and measures every method on a GPU: ``make gpu-check``."""
