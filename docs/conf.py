@@ -31,7 +31,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 # Types stand in signatures; repeated in lists of parameters, the star of "*batch dim" would begin an emphasis.
 napoleon_attr_annotations = False
-napoleon_use_ivar = True
+# A list of attributes is a list of names with texts; those that autodoc finds by itself are not said twice.
+napoleon_custom_sections = [("Attributes", "params_style")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
@@ -63,13 +64,13 @@ html_theme_options = {
 SENTENCES: dict[str, list[str]] = {}
 
 
-def keep_sentences(app, what, name, obj, options, lines):
+def keep_sentences(_app, what, name, _obj, _options, lines):
     """Remember a property's text before napoleon takes "Hash of the files: part of a key" for a type and a text."""
     if what in ("attribute", "property") and not any(line.startswith("---") for line in lines):
         SENTENCES[name] = list(lines)
 
 
-def restore_sentences(app, what, name, obj, options, lines):
+def restore_sentences(_app, _what, name, _obj, _options, lines):
     """Put it back."""
     lines[:] = SENTENCES.pop(name, lines)
 

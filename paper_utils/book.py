@@ -111,7 +111,7 @@ def page(notebook: NotebookNode, paper: papers.Paper, root: Path, site: Path) ->
         saved = iter(captioned[index])
         for output in cell.outputs:
             data = output.get("data", {})
-            if "image/png" in data:
+            if "image/png" in data and VIEW not in data:
                 number = sum(picture.cell == index for picture in pictures)
                 file = f"figures/{paper.name}/cell-{index}-{number}.png"
                 name, caption = next(saved, ("", ""))
@@ -393,7 +393,7 @@ def build(root: Path, target: Path, *, chosen: Sequence[papers.Paper] | None = N
     Raises
     ------
     BookError
-        If a package is missing, a page cannot be made, or Sphinx fails.
+        If a package is missing, a page cannot be made, or Sphinx fails or warns, such as of a link that leads nowhere.
     """
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
@@ -409,6 +409,8 @@ def build(root: Path, target: Path, *, chosen: Sequence[papers.Paper] | None = N
             "-b",
             "html",
             "-q",
+            "--fail-on-warning",
+            "--keep-going",
             "-j",
             "auto",
             "-c",
@@ -420,7 +422,7 @@ def build(root: Path, target: Path, *, chosen: Sequence[papers.Paper] | None = N
     ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg"})
     if done.returncode:
-        raise BookError("Sphinx failed:\n" + "\n".join(done.stderr.strip().splitlines()[-12:]))
+        raise BookError("Sphinx failed or warned:\n" + "\n".join(done.stderr.strip().splitlines()[-12:]))
     for path in (target / "html" / "notebooks").glob("*.html") if api else ():
         names = imported(workshop.read(root / "notebooks" / f"{path.stem}.ipynb").cells)
         files.write_text(path, link_code(path.read_text(encoding="utf-8"), names))

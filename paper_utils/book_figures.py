@@ -68,8 +68,9 @@ def captions(cells: Sequence[NotebookNode]) -> dict[int, list[tuple[str, str]]]:
 
 
 def pictures(cell: NotebookNode) -> list[NotebookNode]:
-    """Outputs of a cell that are pictures."""
-    return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    """Outputs of a cell that are pictures; those beside a widget stand for it and are not counted."""
+    kinds = [(output, output.get("data", {})) for output in cell.get("outputs", [])]
+    return [output for output, data in kinds if "image/png" in data and not any("widget-view" in kind for kind in data)]
 
 
 def stored_alt(output: NotebookNode) -> str:

@@ -226,18 +226,30 @@ class TestPages:
             book.build(ROOT, tmp_path)
 
 
-@pytest.fixture(scope="class")
-def site(tmp_path_factory):
-    """The book of one small notebook, without the package's own pages."""
-    root, target = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("book")
+def small_project(root, about="See `papers.find`."):
+    """A project with one small notebook, to make a book of without the package's own pages."""
     (root / "notebooks").mkdir()
     nbformat.write(small_notebook(), root / "notebooks" / f"{PAPER.name}.ipynb")
     for place in ("README.md", "CONTRIBUTING.md", "notebooks/README.md"):
-        (root / place).write_text("# A page\n\n## What a verdict means\n\n## Honest limits\n\nSee `papers.find`.\n")
+        (root / place).write_text(f"# A page\n\n## What a verdict means\n\n## Honest limits\n\n{about}\n")
     (root / "docs").symlink_to(ROOT / "docs")
+
+
+@pytest.fixture(scope="class")
+def site(tmp_path_factory):
+    """The book of one small notebook."""
+    root, target = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("book")
+    small_project(root)
     book.build(root, target, chosen=[PAPER], api=False)
     assert (target / "warnings.txt").read_text() == ""
     return target / "html"
+
+
+def test_a_warning_of_sphinx_is_an_error_that_shows_it(tmp_path):
+    (tmp_path / "project").mkdir()
+    small_project(tmp_path / "project", about="See [there](#no-such-place).")
+    with pytest.raises(book.BookError, match="no-such-place"):
+        book.build(tmp_path / "project", tmp_path / "book", chosen=[PAPER], api=False)
 
 
 class TestSite:

@@ -9,7 +9,9 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from paper_utils import papers, readme
+from paper_utils import papers, readme, workshop
+
+READY = [paper for paper in papers.NOTEBOOKS.values() if paper.ready]
 
 PAGES = sorted(
     [
@@ -127,11 +129,61 @@ def test_gallery_shows_every_notebook_and_describes_each_picture():
         assert len(entry.sentence) >= 20
 
 
-def test_every_ready_notebook_has_a_plan_to_teach_it():
-    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
-    plans = text.split("## Ninety minutes on one paper")[1].split("\n## ")[0]
-    for paper in papers.NOTEBOOKS.values():
-        assert re.search(rf"^\| {paper.number} \|(?: [^|]+ \|){{5}}$", plans, re.MULTILINE), paper.number
+class TestTeaching:
+    """notebooks/README.md: a stranger can teach from it."""
+
+    @pytest.fixture
+    def page(self):
+        """Sections by their headings."""
+        text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+        return dict(part.split("\n", 1) for part in re.split(r"^##+ ", text, flags=re.MULTILINE)[1:])
+
+    @staticmethod
+    def rows(section):
+        """Cells of the rows that begin with minutes, and first and last minute of each."""
+        cells = [line.strip("|").split("|") for line in section.splitlines() if re.match(r"\| \d+-\d+ \|", line)]
+        return cells, [tuple(map(int, row[0].split("-"))) for row in cells]
+
+    @pytest.mark.parametrize("paper", READY, ids=lambda paper: paper.name)
+    def test_every_notebook_has_a_plan_whose_minutes_and_headings_exist_and_whose_exercises_are_answered(
+        self, paper, page
+    ):
+        (plan,) = [text for heading, text in page.items() if heading.startswith(f"{paper.number} ")]
+        cells, minutes = self.rows(plan)
+        assert [begin for begin, _ in minutes] == [0, *(end for _, end in minutes[:-1])]
+        assert minutes[-1][1] == 90
+        assert re.search(
+            rf"^\| {paper.number} \|(?: [^|]+ \|){{5}}$", page["Ninety minutes on one paper"], re.MULTILINE
+        )
+        notebook = workshop.read(ROOT / "notebooks" / f"{paper.name}.ipynb")
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        named = [name for row in cells for name in re.findall("“([^”]+)”", row[1])]
+        assert len(named) >= 4
+        assert not [name for name in named if name not in text]
+        answers = plan.split("*Expected answers.*")[1]
+        for exercise in workshop.exercises(notebook):
+            assert f"**{exercise.title.split()[0].rstrip('.')}**" in answers, exercise.title
+
+    def test_the_half_day_is_whole_and_holds_every_paper(self, page):
+        cells, minutes = self.rows(page["Half a day on all of them"])
+        assert [begin for begin, _ in minutes] == [0, *(end for _, end in minutes[:-1])]
+        assert {number for row in cells for number in re.findall(r"\((\d\d)\)", row[1])} == set(papers.NOTEBOOKS)
+
+    @pytest.mark.parametrize("paper", READY, ids=lambda paper: paper.name)
+    def test_every_notebook_says_its_times_and_what_to_read_before(self, paper):
+        head = workshop.read(ROOT / "notebooks" / f"{paper.name}.ipynb").cells[0].source
+        assert readme.READING.search(head)
+        assert "Before: " in head
+
+    def test_terms_of_every_paper_are_in_the_glossary(self, page):
+        terms = (
+            "negative control, area function, likelihood ratio, calibrated, covariate, stratified, GAN, leak ratio, retargeting, Gumbel, "
+            "driven world, LSTM, U-Net, proxy, margin, detached, EER, texel, unwrapping, consistency, shading, mid-plane, independent twin, "
+            "codebook, restart, jitter, beat score, cross-conditioning, stroke, Fréchet, perplexity, FLAME, ALiBi, derangement, lip reader, "
+            "intensity, closure, wav2vec, permutation test, explained variance, velum, ridge regression"
+        )
+        glossary = page["Glossary"].lower()
+        assert not [term for term in terms.split(", ") if term.lower() not in glossary]
 
 
 class TestGallery:

@@ -81,6 +81,15 @@ class TestTheCollection:
             for name, mark in zip(workshop.STUBS, stubs, strict=True):
                 assert all(mark.errors), f"{mark.exercise.title}: a self-check passes without a solution ({name})"
 
+    @pytest.mark.parametrize("paper", READY, ids=lambda paper: paper.name)
+    def test_text_after_an_exercise_is_the_next_one_or_says_what_to_look_at(self, paper):
+        """Students keep all text, so what a solution shows belongs into the solution."""
+        notebook = workshop.read(ROOT / "notebooks" / f"{paper.name}.ipynb")
+        first = workshop.exercises(notebook)[0].solution
+        for index, cell in enumerate(notebook.cells[first:], start=first):
+            if cell.cell_type == "markdown":
+                assert cell.source.startswith(("**", "*See*")), f"{paper.name} cell {index}: {cell.source[:80]}"
+
     def test_build_writes_students_and_solutions_of_all_that_is_ready(self, tmp_path):
         written = workshop.build(ROOT / "notebooks", tmp_path)
         assert [path.stem for path in written] == [paper.name for paper in READY]
