@@ -19,11 +19,13 @@ JOBS ?=
 THREADS ?= 1
 TIMEOUT ?=
 FORCE ?=
+UPGRADE ?=
+UNHASHED ?=
 
 # What a user sets reaches programs through the environment, so that no shell and no make reads it: a recipe says "$$DATA", and neither quotes,
 # blanks nor $(...) in a value mean anything. $(value ...) takes the text as it was given.
 VARIABLES := PYTHON PAPER PROFILE DATA DATA_ROOT SEED DEVICE WAV EMOTION INTENSITY IMAGES JOBS THREADS TIMEOUT FORCE \
-	SEEDS PROFILES GRID SWEEP ENGINE SCHEDULER THREADS_LIST ALLOW_UNSTABLE MINUTES ONLY
+	SEEDS PROFILES GRID SWEEP ENGINE SCHEDULER THREADS_LIST ALLOW_UNSTABLE MINUTES ONLY UPGRADE UNHASHED
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -52,11 +54,13 @@ help: ## Show this list
 
 setup: $(STAMP) ## Make .venv from requirements.lock (nothing to do when it is current)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements.hashes pyproject.toml
 	@command -v "$$PYTHON" >/dev/null || { echo "make setup: no '$$PYTHON' found; install Python 3.11 or newer, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$$PYTHON" -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "make setup: Python 3.11 or newer is needed, found %d.%d (%s); name another: make setup PYTHON=python3.11" % (v[0], v[1], sys.executable))'
 	@test -x $(BIN)/python || { echo "making $(VENV) with $$("$$PYTHON" --version)"; "$$PYTHON" -m venv $(VENV); }
 	@echo "installing requirements.lock into $(VENV) (the first time takes a few minutes)"
+	@# First the files whose check sums are locked, which is all but torch; then torch by its version, in the build that this machine has.
+	@test -n "$$UNHASHED" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.hashes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -127,11 +131,17 @@ gallery: setup ## Renew README's gallery and the list in notebooks/README.md aft
 outputs: setup ## Run the notebooks in place and store their quick outputs (before committing a change)
 	PAPER_UTILS_QUIET=1 $(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-lock: setup ## Renew requirements.lock from pyproject.toml
-	$(BIN)/python -m piptools compile --quiet --upgrade --extra book --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
+PIPCOMPILE := $(BIN)/python -m piptools compile --quiet --strip-extras --allow-unsafe --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+lock: setup ## Renew requirements.lock and requirements.hashes from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(PIPCOMPILE) $${UPGRADE:+--upgrade} --extra book --extra dev --output-file requirements.lock pyproject.toml
 	@# A local build tag of torch belongs to one machine; the lock names the release.
 	@sed -i.bak -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock && rm -f requirements.lock.bak
+	@echo "taking the check sums of all files of these versions (ten minutes)"
+	$(PIPCOMPILE) --generate-hashes --output-file requirements.hashes requirements.lock
+	@# Each machine gets its own build of torch.
+	@sed -i.bak -E '/^torch==/,/[^\]$$/d' requirements.hashes && rm -f requirements.hashes.bak
 
 clean: ## Remove .venv, caches and everything that the notebooks wrote except figures/
 	rm -rf $(VENV) build .cache results *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

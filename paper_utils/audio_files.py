@@ -17,8 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paper_utils import safe_files
 from paper_utils.files import atomic_path
 
+# Hz, choice of ours: no recording of speech lies outside, and a rate of 1 Hz would become sixteen thousand times as many samples.
+RATES = (1_000, 1_000_000)
 _FOREIGN_SUFFIXES = {".m4a", ".mp4", ".m4v", ".mov", ".aac", ".webm", ".mkv", ".mka", ".wma", ".asf", ".amr", ".3gp"}
 _FOREIGN_STARTS = (
     (b"\x1aE\xdf\xa3", "Matroska/WebM"),
@@ -35,6 +38,8 @@ _UNKNOWN_LENGTHS = (
 _LARGEST_PEAK = 2.0  # choice of ours: lossy formats overshoot 1 by some per cent, unscaled integers by thousands
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most
 _LONGEST = 2**48  # samples; libsndfile reports 2**63 - 1 where a header gives no length
+_MOST_NUMBERS = 2**29  # 2 GiB; three hours at 48 kHz. A few kilobytes of packed silence can promise any length
+_BLOCK = 2**22  # samples decoded at once
 _MP3_SLACK = 2 * 1152  # samples; an MP3's length is an estimate, and its last frames hold the encoder's padding
 
 
@@ -91,7 +96,12 @@ def read_audio(
             raise ValueError(
                 f"{path}: expected {sample_rate} Hz, found {rate} Hz; convert the file or allow resampling"
             )
-        samples = _resampled(samples, rate, sample_rate, "HQ")
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ValueError(
+                f"{path}: expected a sample rate of {RATES[0]} to {RATES[1]} Hz, found {rate} Hz; is the header damaged?"
+            )
+        with safe_files.prefixed(path):
+            samples = _resampled(samples, rate, sample_rate, "HQ")
     if mono:
         samples = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     return torch.from_numpy(np.clip(samples.T, -1.0, 1.0, order="C"))
@@ -168,11 +178,7 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[np.nd
         with soundfile.SoundFile(path) as file:
             first, count = _part(path, file, start_s, duration_s)
             file.seek(first)
-            samples, rate, slack = (
-                file.read(count, dtype="float32", always_2d=True),
-                file.samplerate,
-                file.format == "MPEG",
-            )
+            samples, rate, slack = _blocks(file, count), file.samplerate, file.format == "MPEG"
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"{path}: not readable as audio ({error.error_string}); it is truncated, damaged or no sound file"
@@ -182,6 +188,14 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[np.nd
             f"{path}: truncated, {count} samples were promised and {len(samples)} could be decoded; download or copy it again"
         )
     return samples, rate
+
+
+def _blocks(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    """The next `count` samples of each channel, fewer if it ends; room is made for what comes, not for what a header promises."""
+    parts = [file.read(min(count, _BLOCK), dtype="float32", always_2d=True)]
+    while len(parts[-1]) == _BLOCK and (left := count - _BLOCK * len(parts)) > 0:
+        parts.append(file.read(min(left, _BLOCK), dtype="float32", always_2d=True))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _part(path: Path, file: soundfile.SoundFile, start_s: float, duration_s: float | None) -> tuple[int, int]:
@@ -206,6 +220,11 @@ def _part(path: Path, file: soundfile.SoundFile, start_s: float, duration_s: flo
         raise ValueError(
             f"{path}: the part from {start_s:g} s {'on' if duration_s is None else f'to {start_s + duration_s:g} s'} "
             f"does not lie within its {total / rate:g} s ({total} samples at {rate} Hz)"
+        )
+    if (last - first) * file.channels > _MOST_NUMBERS:
+        raise ValueError(
+            f"{path}: the part has {last - first} samples of {file.channels} channels by its header, more than the {_MOST_NUMBERS} numbers "
+            "that are read at once; read it in parts, or is the header damaged?"
         )
     return first, last - first
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import pickle
 import pickletools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -36,9 +38,11 @@ class _Record:
     """What a pickle wanted to call: never called, kept with its arguments and state."""
 
     name = ""
+    calls: ClassVar[set[str]] = set()
     __hash__ = None  # type: ignore[assignment]  # a record is no key: its value is not known yet
 
     def __new__(cls, *args: Any) -> _Record:
+        cls.calls.add(cls.name)
         record = super().__new__(cls)
         record.args, record.state = args, None
         return record
@@ -59,13 +63,19 @@ class _Record:
 class _Reader(pickle.Unpickler):
     """Resolves every name to a fresh kind of record and remembers the names."""
 
-    def __init__(self, file: io.BytesIO, encoding: str) -> None:
+    def __init__(self, file: io.BytesIO | mmap.mmap, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self.names: dict[str, type[_Record]] = {}
+        self.called: set[str] = set()
+        self.references: list[Any] = []
 
     def find_class(self, module: str, name: str) -> type[_Record]:
         full = f"{module}.{name}"
-        return self.names.setdefault(full, type("_Record", (_Record,), {"name": full}))
+        return self.names.setdefault(full, type("_Record", (_Record,), {"name": full, "calls": self.called}))
+
+    def persistent_load(self, pid: Any) -> None:
+        """What stands outside the pickle is noted, not fetched; `_scan` refuses it where nobody asked for the notes."""
+        self.references.append(pid)
 
 
 def load(
@@ -132,6 +142,61 @@ def load_npy(
     return value.item() if shape == () else value
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a pickle wants, found without building it.
+
+    Parameters
+    ----------
+    names
+        Full names of classes and functions that it mentions.
+    called
+        Those of them that it calls.
+    references
+        What it refers to outside itself (persistent identifiers), with classes as inert types that have a ``name``.
+    value
+        What it holds, with inert records in place of all objects.
+    end
+        The byte behind it.
+    """
+
+    names: frozenset[str]
+    called: frozenset[str]
+    references: tuple[Any, ...]
+    value: Any
+    end: int
+
+
+def outline(data: bytes | mmap.mmap, source: str, *, start: int = 0) -> Outline:
+    """Names and references of one pickle, which may lie inside a larger file.
+
+    Parameters
+    ----------
+    data
+        The bytes, or a mapped file.
+    source
+        Its name, for messages.
+    start
+        Where it begins.
+
+    Raises
+    ------
+    UnsafePickleError, ValueError
+        As `load`, except that references outside are welcome.
+    """
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    file.seek(start)
+    _scan(file, source, len(data), outside=True)
+    end = file.tell()
+    file.seek(start)
+    reader = _Reader(file, "latin1")
+    try:
+        value = reader.load()
+    except Exception as error:  # whatever a broken or hostile pickle raises
+        raise ValueError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
+    return Outline(frozenset(reader.names), frozenset(reader.called), tuple(reader.references), value, end)
+
+
 def _open(path: str | Path, max_bytes: int) -> io.BytesIO:
     path = Path(path)
     if not path.is_file():
@@ -145,7 +210,7 @@ def _open(path: str | Path, max_bytes: int) -> io.BytesIO:
 def _load_first(file: io.BytesIO, source: str, allowed: Mapping[str, Builder], encoding: str) -> Any:
     """The next object in `file`, which is left behind it."""
     start = file.tell()
-    _scan(file, source)
+    _scan(file, source, file.getbuffer().nbytes)
     end = file.tell()
     file.seek(start)
     reader = _Reader(file, encoding)
@@ -176,12 +241,12 @@ def _load_first(file: io.BytesIO, source: str, allowed: Mapping[str, Builder], e
         raise ValueError(f"{source}: {error}") from error
 
 
-def _scan(file: io.BytesIO, source: str) -> None:
+def _scan(file: io.BytesIO | mmap.mmap, source: str, size: int, *, outside: bool = False) -> None:
     """Walk over one pickle; refuses lengths and memo slots that make the C reader claim memory the file does not hold."""
-    start, size = file.tell(), file.getbuffer().nbytes
+    start = file.tell()
     try:
         for opcode, argument, position in pickletools.genops(file):
-            if opcode.name in _OUTSIDE_OPCODES:
+            if opcode.name in _OUTSIDE_OPCODES and not (outside and opcode.name in ("PERSID", "BINPERSID")):
                 raise UnsafePickleError(f"{source}: opcode {opcode.name} at byte {position} refers outside the file")
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > position - start:
                 raise UnsafePickleError(
@@ -192,7 +257,8 @@ def _scan(file: io.BytesIO, source: str) -> None:
     except UnsafePickleError:
         raise
     except Exception as error:  # genops raises many kinds on broken files
-        begin = file.getbuffer()[start : start + 8].tobytes()
+        file.seek(start)
+        begin = file.read(8)
         raise ValueError(
             f"{source}: not a whole pickle ({error}); found {size} bytes, from byte {start} on {begin!r}; is the download complete?"
         ) from error

@@ -167,15 +167,11 @@ def load_posteriors(path: str | Path) -> CovariatePosteriors:
         raise FileNotFoundError(
             f"posteriors {path} do not exist; expected a CSV with columns item_path, covariate, p_1, ..., p_K"
         )
-    with path.open(encoding="utf-8") as file:
-        first = file.readline()
+    form = "a CSV with columns item_path, covariate, p_1, ..., p_K"
+    content = safe_files.text(path, form)
+    first = content.partition("\n")[0]
     stated = first.startswith(PRIOR_MARK)
-    try:
-        table = pd.read_csv(path, skiprows=int(stated), skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not a readable CSV ({error}); expected columns item_path, covariate, p_1, ..., p_K"
-        ) from error
+    table = safe_files.csv(path, form, text_of=content, skiprows=int(stated), skipinitialspace=True)
     columns = [name for name in table.columns if name not in ("item_path", "covariate", "person")]
     expected = [f"p_{i}" for i in range(1, len(columns) + 1)]
     if columns != expected or len(columns) < 2 or not {"item_path", "covariate"} <= set(table.columns):
@@ -212,7 +208,8 @@ def load_posteriors(path: str | Path) -> CovariatePosteriors:
     else:
         prior = np.bincount(whole, minlength=len(columns)) / len(whole)
     person = table["person"] if "person" in table else table["item_path"].astype(str).str.split("/").str[0]
-    return CovariatePosteriors(person.astype(str).to_numpy(), whole, posterior, prior, path.stem)
+    with safe_files.prefixed(path):
+        return CovariatePosteriors(person.astype(str).to_numpy(), whole, posterior, prior, path.stem)
 
 
 def _numbers(text: str, name: str) -> list[float]:

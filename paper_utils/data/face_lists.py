@@ -197,7 +197,10 @@ def _labelled(
 ) -> LabelledFaces:
     check_paths(paths, root, str(path), check_files=check_files)
     source = ImageFiles(root, string_array(paths, str(path)))
-    return LabelledFaces.from_names(source, names, path.stem.removesuffix("_train_ann"), size=size)
+    try:
+        return LabelledFaces.from_names(source, names, path.stem.removesuffix("_train_ann"), size=size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_folder(root: str | Path, *, size: tuple[int, int] = SIZE) -> LabelledFaces:
@@ -488,4 +491,7 @@ def _pairs(
     name = path.stem.removesuffix("_ann").removesuffix("_pairs")
     faces = FaceImages(source=ImageFiles(root, string_array(images, str(path))), name=name, size=size)
     left, right = (np.array([row[image] for image in side], dtype=np.int64) for side in (first, second))
-    return FacePairs(faces, left, right, same, name, folds)
+    try:
+        return FacePairs(faces, left, right, same, name, folds)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

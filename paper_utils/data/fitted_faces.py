@@ -258,8 +258,9 @@ class FittedFaces:
         beside = self.source.root / "landmarks" / relative.parent / f"{relative.stem}_pts.mat"
         if beside.is_file():
             points = _load(beside, ("pts_2d",)).get("pts_2d")
-            if points is None or points.shape != (68, 2) or not np.isfinite(points).all():
-                found = "none" if points is None else f"{points.shape}"
+            kind = "" if points is None else points.dtype.kind
+            if kind not in ("f", "i", "u") or points.shape != (68, 2) or not np.isfinite(points).all():
+                found = "none" if points is None else f"{points.shape} of {points.dtype}"
                 raise ValueError(f"{beside}: expected pts_2d (68, 2) with finite numbers, found {found}")
             return points.astype(np.float64)
         points = self.parameters(row).landmarks

@@ -281,16 +281,18 @@ def _clip(segment: _Segment, template: Tensor, meshtalk: bool) -> TalkingClip:
     steps = _steps(indices, int(indices[0]), f"{segment.entity}/{segment.name}")
     read = np.stack([read_bin(path) for path in segment.frames])
     vertices, tracked = fill_dropped(to_meshtalk(read) if meshtalk else read, steps)
-    return TalkingClip(
-        template=template,
-        vertices=torch.from_numpy(vertices),
-        fps=FPS,
-        audio=read_speech(segment.sound, expected_rate=AUDIO_RATE),
-        sample_rate=SAMPLE_RATE,
-        subject=segment.entity,
-        sentence=segment.name,
-        tracked=torch.from_numpy(tracked),
-    )
+    audio = read_speech(segment.sound, expected_rate=AUDIO_RATE)
+    with safe_files.prefixed(segment.sound):
+        return TalkingClip(
+            template=template,
+            vertices=torch.from_numpy(vertices),
+            fps=FPS,
+            audio=audio,
+            sample_rate=SAMPLE_RATE,
+            subject=segment.entity,
+            sentence=segment.name,
+            tracked=torch.from_numpy(tracked),
+        )
 
 
 def split(files: ClipFiles, *, validation: int = 1, test: int = 2, sentences: int = 40) -> dict[str, list[int]]:

@@ -382,9 +382,7 @@ def read_measurements(
 
 
 def _read_csv(path: str | Path) -> pd.DataFrame:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a CSV with one row a speaker")
-    table = pd.read_csv(path, dtype=str, skipinitialspace=True)
+    table = safe_files.csv(path, "a CSV with one row a speaker", dtype=str, skipinitialspace=True)
     if table.empty:
         raise ValueError(f"{path}: expected a header and one row a speaker, found no rows")
     return table
@@ -815,9 +813,7 @@ def read_qls(path: str | Path) -> tuple[Int[np.ndarray, " subjects"], Float[Tens
     ValueError
         If the number of columns is another or a cell is no number.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected qls.csv")
-    table = pd.read_csv(path)
+    table = safe_files.csv(path, f"qls.csv with ID and {3 * MASK_POINTS} coordinates")
     if table.shape[1] != 1 + 3 * MASK_POINTS:
         raise ValueError(f"{path}: expected ID and {3 * MASK_POINTS} coordinates, found {table.shape[1]} columns")
     try:

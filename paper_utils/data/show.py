@@ -206,7 +206,8 @@ def read_split(path: str | Path) -> dict[str, tuple[str, ...]]:
     else:
         found = safe_files.json_value(path, "train_val_test.json of the released code")
     if not isinstance(found, dict) or set(found) != set(SPLITS):
-        raise ValueError(f"{path}: expected the lists {', '.join(SPLITS)}, found {list(found)[:5]}")
+        held = list(found)[:5] if isinstance(found, (dict, list)) else f"a {type(found).__name__}"
+        raise ValueError(f"{path}: expected the lists {', '.join(SPLITS)}, found {held}")
     seen: dict[str, str] = {}
     for part, entries in found.items():
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
@@ -215,7 +216,8 @@ def read_split(path: str | Path) -> dict[str, tuple[str, ...]]:
             pieces = entry.split("/")
             if len(pieces) != 3 or not _CLIP.fullmatch(pieces[2]):
                 raise ValueError(f"{path}: {part}: expected speaker/video/clip, found {entry!r}")
-            speaker_number(pieces[0])
+            with safe_files.prefixed(path):
+                speaker_number(pieces[0])
             if entry in seen:
                 raise ValueError(f"{path}: clip {entry} stands in {seen[entry]} and in {part}")
             seen[entry] = part
@@ -383,7 +385,8 @@ def _converted(path: Path) -> tuple[Tensor, Tensor]:
             raise ValueError(
                 f"{path}: {name}: expected finite {shape}, found {value.shape} of {value.dtype}; convert it again"
             )
-    return torch.from_numpy(arrays["motion"]), torch.from_numpy(arrays["betas"])
+    motion, betas = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("motion", "betas"))
+    return motion, betas
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper_utils import safe_files, safe_pickle
+from paper_utils import safe_checkpoints, safe_files, safe_pickle
 
 BETAS = 300
 HAND_COEFFICIENTS = 12
@@ -37,7 +36,7 @@ def _storage(args: tuple[Any, ...], _: Any) -> Any:
         raise ValueError("torch.storage._load_from_bytes: expected bytes")
     with warnings.catch_warnings():  # old storages are deprecated, but that is what such files hold
         warnings.simplefilter("ignore", UserWarning)
-        return torch.load(io.BytesIO(args[0]), weights_only=True, map_location="cpu")
+        return safe_checkpoints.loads(args[0], "torch.storage._load_from_bytes")
 
 
 def _tensor(args: tuple[Any, ...], _: Any) -> Tensor:
@@ -147,6 +146,10 @@ def read_hand_components(path: str | Path) -> HandComponents:
     for name, part in zip(names, parts, strict=True):
         if part.ndim != 2 or part.shape[0] < HAND_COEFFICIENTS or part.shape[1] != 45:
             raise ValueError(f"{path}: {name}: expected (12 or more, 45), found {part.shape}; is it a SMPL-X model?")
+        if part.dtype.kind not in "fiu" or not np.isfinite(part.astype(np.float32)).all():
+            raise ValueError(
+                f"{path}: {name}: expected finite numbers, found {part.dtype} with NaN, infinity or no numbers"
+            )
     return HandComponents(*(part[:HAND_COEFFICIENTS].astype(np.float32) for part in parts))
 
 

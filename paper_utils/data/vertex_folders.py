@@ -188,15 +188,18 @@ def read_vertex_folder(
 
     def load(index: int) -> TalkingClip:
         subject, sentence = parts[index]
-        return TalkingClip(
-            template=templates[subject],
-            vertices=load_vertices(frames[names[index]], layout, step=step),
-            fps=layout.fps / step,
-            audio=read_speech(sounds[names[index]], expected_rate=layout.expected_rate),
-            sample_rate=SAMPLE_RATE,
-            subject=subject,
-            sentence=sentence,
-        )
+        vertices = load_vertices(frames[names[index]], layout, step=step)
+        audio = read_speech(sounds[names[index]], expected_rate=layout.expected_rate)
+        with safe_files.prefixed(frames[names[index]]):
+            return TalkingClip(
+                template=templates[subject],
+                vertices=vertices,
+                fps=layout.fps / step,
+                audio=audio,
+                sample_rate=SAMPLE_RATE,
+                subject=subject,
+                sentence=sentence,
+            )
 
     return ClipFiles(
         name=layout.name,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 
 from paper_utils import safe_files, safe_pickle
-from paper_utils.audio_files import resample
+from paper_utils.audio_files import RATES, resample
 from paper_utils.data.clip_files import ClipFiles, fill_dropped
 from paper_utils.data.face_lists import first_few
 from paper_utils.data.mesh_masks import region_of
@@ -137,17 +137,19 @@ def read_voca(
         table = rows[subject, sequence]
         numbers = np.array(sorted(table), dtype=np.int64)
         frames = np.asarray(stored[[table[number] for number in numbers.tolist()]], dtype=np.float32)
-        filled, tracked = fill_dropped(frames, numbers - numbers[0])
-        return TalkingClip(
-            template=templates[subject],
-            vertices=torch.from_numpy(filled[::step] * np.float32(_METRE)),
-            tracked=torch.from_numpy(tracked[::step].copy()),
-            fps=FPS / step,
-            audio=_voca_sound(f"{root / 'raw_audio_fixed.pkl'}: {subject}/{sequence}", sounds[subject, sequence]),
-            sample_rate=SAMPLE_RATE,
-            subject=subject,
-            sentence=sequence,
-        )
+        sound = _voca_sound(f"{root / 'raw_audio_fixed.pkl'}: {subject}/{sequence}", sounds[subject, sequence])
+        with safe_files.prefixed(path):
+            filled, tracked = fill_dropped(frames, numbers - numbers[0])
+            return TalkingClip(
+                template=templates[subject],
+                vertices=torch.from_numpy(filled[::step] * np.float32(_METRE)),
+                tracked=torch.from_numpy(tracked[::step].copy()),
+                fps=FPS / step,
+                audio=sound,
+                sample_rate=SAMPLE_RATE,
+                subject=subject,
+                sentence=sequence,
+            )
 
     return ClipFiles(
         name="VOCASET",
@@ -194,6 +196,10 @@ def _voca_sound(where: str, entry: Mapping) -> torch.Tensor:
     samples = np.asarray(entry["audio"])
     if samples.ndim != 1 or samples.dtype.kind not in "if" or not len(samples):
         raise ValueError(f"{where}: expected one row of samples, found {samples.dtype} {samples.shape}")
+    rate = entry["sample_rate"]
+    if not isinstance(rate, (int, np.integer)) or not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"{where}: expected a sample rate of {RATES[0]} to {RATES[1]} Hz, found {rate!r:.40}")
     scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max) + 1
-    sound = torch.from_numpy((samples / scale).astype(np.float32))
-    return resample(sound, int(entry["sample_rate"]), SAMPLE_RATE).clamp(-1, 1)
+    with safe_files.prefixed(where):
+        sound = torch.from_numpy((samples / scale).astype(np.float32))
+        return resample(sound, int(rate), SAMPLE_RATE).clamp(-1, 1)

@@ -246,6 +246,11 @@ def _structure(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: expected one structure 'model' of {layouts.LAYOUTS['3ddfa'].title}; missing {', '.join(missing) or 'nothing'}; found {', '.join(found) or 'no fields'}"
         )
     data = {name: model[name].reshape(-1)[0] for name in names}
+    strange = [name for name, value in data.items() if getattr(value, "dtype", np.dtype(object)).kind not in "fiu"]
+    if strange or any(data[name].ndim != 2 for name in ("tri", "tri_mouth")):
+        raise ValueError(
+            f"{path}: expected arrays of numbers in the structure 'model', found others in {', '.join(strange) or 'tri'}"
+        )
     if data["shapeMU"].size != data["expMU"].size:
         raise ValueError(
             f"{path}: shapeMU and expMU must be of one mesh, found {data['shapeMU'].size} and {data['expMU'].size} numbers"
@@ -255,9 +260,9 @@ def _structure(path: str | Path) -> dict[str, np.ndarray]:
 
 def _uv(path: str | Path, count: int, dtype: torch.dtype) -> torch.Tensor:
     value = layouts.load_mat(path, ("UV",)).get("UV")
-    if value is None or value.shape != (count, 2):
+    if value is None or value.shape != (count, 2) or value.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path}: expected UV ({count}, 2), found {'none' if value is None else value.shape}; does it belong to another mesh?"
+            f"{path}: expected UV ({count}, 2), found {'none' if value is None else f'{value.shape} of {value.dtype}'}; does it belong to another mesh?"
         )
     return torch.from_numpy(np.ascontiguousarray(value, dtype=layouts.numpy_dtype(dtype)))
 

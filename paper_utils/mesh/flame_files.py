@@ -249,7 +249,11 @@ def _load_npz(path: str | Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     missing = [key for key in keys if key not in layouts.keys_of(path)]
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; found {', '.join(layouts.keys_of(path)) or 'nothing'}")
-    return safe_files.npz(path, f"{', '.join(keys)} as convert_flame writes them", names=keys)
+    arrays = safe_files.npz(path, f"{', '.join(keys)} as convert_flame writes them", names=keys)
+    wrong = [f"{key} of {value.dtype}" for key, value in arrays.items() if value.dtype.kind not in "fiu"]
+    if wrong:
+        raise ValueError(f"{path}: expected arrays of numbers, found {', '.join(wrong)}")
+    return arrays
 
 
 def _write(source: str | Path, target: str | Path, arrays: dict[str, np.ndarray]) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
 from jaxtyping import Int
 
@@ -127,7 +126,7 @@ def keys_of(path: str | Path) -> tuple[str, ...]:
         if container == "folder":
             return tuple(sorted(entry.name for entry in path.iterdir()))
         if container == "MATLAB 5":
-            return tuple(name for name, *_ in scipy.io.whosmat(path))
+            return safe_files.mat_names(path, "arrays of a model")
         if container == "npz":
             return safe_files.npz_names(path, "arrays of a model")
         if container == "HDF5":
@@ -257,7 +256,10 @@ def basis_array(
     ValueError
         If rows, columns and deviations do not fit each other, or a deviation is negative.
     """
-    value, scale = np.asarray(value), np.asarray(deviations, dtype=np.float64).reshape(-1)
+    value, scale = np.asarray(value), np.asarray(deviations).reshape(-1)
+    if value.dtype.kind not in "fiu" or scale.dtype.kind not in "fiu":
+        raise ValueError(f"{label}: expected numbers, found {value.dtype} with deviations of {scale.dtype}")
+    scale = scale.astype(np.float64)
     if value.ndim != 2 or value.shape[0] != 3 * vertices or scale.size not in (1, value.shape[1]):
         raise ValueError(
             f"{label}: expected shape ({3 * vertices}, k) with k standard deviations for {vertices} vertices, found {value.shape} with {scale.size}"
@@ -277,7 +279,12 @@ def index_array(value: np.ndarray, label: str, count: int, base: int) -> np.ndar
         If they are no whole numbers, lie outside ``base..count - 1 + base``, or seem to count from the other base.
     """
     value = np.asarray(value)
-    if value.size == 0 or value.dtype.kind not in "fiu" or (value != np.round(value)).any():
+    if (
+        value.size == 0
+        or value.dtype.kind not in "fiu"
+        or not np.isfinite(value).all()
+        or (value != np.round(value)).any()
+    ):
         raise ValueError(f"{label}: expected whole numbers, found {value.size} values of type {value.dtype}")
     low, high = int(value.min()), int(value.max())
     if low < base or high > count - 1 + base:

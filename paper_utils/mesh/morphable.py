@@ -106,6 +106,8 @@ class MorphableModel:
     def _check_numbers(self) -> None:
         for field in ("mean", "identity", "expression", "uv", "colour_mean", "colour"):
             value = getattr(self, field)
+            if value is not None and not value.is_floating_point():
+                raise ValueError(f"{self.name}: {field} must hold floating-point numbers, found {value.dtype}")
             if value is not None and not torch.isfinite(value).all():
                 bad = int((~torch.isfinite(value)).sum())
                 raise ValueError(

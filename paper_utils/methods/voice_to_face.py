@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import json
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils import training
+from paper_utils import safe_checkpoints, training
 from paper_utils.data.voice_features import FrontEnd
 from paper_utils.data.voxceleb import Spans, SpeakerRecordings
 from paper_utils.network_files import ModelFileError, read_networks, save_networks
@@ -747,9 +746,9 @@ def _official_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it is published with the authors' code of paper 03")
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise ModelFileError(f"{path}: no readable checkpoint ({type(error).__name__}); download it again") from error
+        state = safe_checkpoints.load(path)
+    except ValueError as error:
+        raise ModelFileError(f"no readable checkpoint: {error}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelFileError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
     return {name.removeprefix("module."): value for name, value in state.items()}

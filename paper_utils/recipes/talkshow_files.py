@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paper_utils import safe_checkpoints
 from paper_utils.methods.talkshow import (
     CodebookConfig,
     FaceConfig,
@@ -114,9 +114,9 @@ def _official(path: Path, names: tuple[str, ...]) -> list[dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a checkpoint of the released TalkSHOW code")
     try:
-        stored = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise ModelFileError(f"{path}: no readable checkpoint ({type(error).__name__}); download it again") from error
+        stored = safe_checkpoints.load(path)
+    except ValueError as error:
+        raise ModelFileError(f"no readable checkpoint: {error}") from error
     inner = stored.get("generator", stored) if isinstance(stored, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(inner.get(name), Mapping) for name in names):
         found = sorted(map(str, inner)) if isinstance(inner, Mapping) else type(stored).__name__

@@ -247,7 +247,7 @@ def draw_rules(
 
 
 def _share(value: float, name: str, low: float = 0.0, high: float = 0.5) -> widgets.FloatSlider:
-    return widgets.FloatSlider(value, min=low, max=high, step=0.01, description=name, continuous_update=False)
+    return widgets.FloatSlider(value, min=low, max=high, step=0.01, description=name)
 
 
 def explore_matching_accuracy() -> widgets.VBox:

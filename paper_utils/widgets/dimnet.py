@@ -561,7 +561,7 @@ def chance_agreement(run: Examined) -> dict[str, float]:
 
 def explore_probes(run: Examined, data: dimnet.Meetings) -> widgets.VBox:
     """Play 3: choose whose voice is asked for."""
-    slider = widgets.IntSlider(1, min=1, max=run.people, description="person", continuous_update=False)
+    slider = widgets.IntSlider(1, min=1, max=run.people, description="person")
     return explorer(lambda person: draw_probe(run, data, person - 1), {"person": slider})
 
 
@@ -704,7 +704,7 @@ def explore_gallery(curves: pd.DataFrame, counts: Sequence[int]) -> widgets.VBox
         )
         return fig
 
-    return explorer(draw, {"size": widgets.SelectionSlider(options=sizes, description="N", continuous_update=False)})
+    return explorer(draw, {"size": widgets.SelectionSlider(options=sizes, description="N")})
 
 
 def explore_scores(models: Mapping[str, PairScores]) -> widgets.VBox:

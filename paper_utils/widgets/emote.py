@@ -176,8 +176,8 @@ def explore_exchange() -> widgets.VBox:
     return explorer(
         draw,
         {
-            "clips": widgets.IntSlider(4, min=2, max=6, description="clips", continuous_update=False),
-            "draw_number": widgets.IntSlider(1, min=0, max=20, description="draw", continuous_update=False),
+            "clips": widgets.IntSlider(4, min=2, max=6, description="clips"),
+            "draw_number": widgets.IntSlider(1, min=0, max=20, description="draw"),
             "wrong": widgets.Checkbox(False, description="before April 2023"),
         },
     )
@@ -186,11 +186,12 @@ def explore_exchange() -> widgets.VBox:
 def explore_style(model: emote.Emote, known: World, clip: int) -> widgets.VBox:
     """One sound under any emotion, intensity and training person's style: the face in its middle, and curves beside the truth."""
     clips = known.test.clips
+    with torch.no_grad():  # the same sound under all conditions
+        features = model.features(clips.sound[clip : clip + 1], clips.motion.shape[1])
 
     def draw(emotion: str, intensity: int, person: int) -> Figure:
         condition = emote.condition_named(emotion, intensity, person, model.sizes)
         with torch.no_grad():
-            features = model.features(clips.sound[clip : clip + 1], clips.motion.shape[1])
             motion = model.decode(features, condition).motion[0]
         fig, axes = plt.subplots(1, 3, figsize=(10, 3), gridspec_kw={"width_ratios": (1, 1.3, 1.3)})
         middle = int(motion[:, -1].argmax())
@@ -204,11 +205,7 @@ def explore_style(model: emote.Emote, known: World, clip: int) -> widgets.VBox:
         draw,
         {
             "emotion": widgets.Dropdown(options=list(EMOTIONS), value="happy", description="emotion"),
-            "intensity": widgets.IntSlider(
-                3, min=min(INTENSITIES), max=max(INTENSITIES), description="intensity", continuous_update=False
-            ),
-            "person": widgets.IntSlider(
-                0, min=0, max=len(known.train.script.identities) - 1, description="person", continuous_update=False
-            ),
+            "intensity": widgets.IntSlider(3, min=min(INTENSITIES), max=max(INTENSITIES), description="intensity"),
+            "person": widgets.IntSlider(0, min=0, max=len(known.train.script.identities) - 1, description="person"),
         },
     )

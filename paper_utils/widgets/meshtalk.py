@@ -244,11 +244,9 @@ def explore_exchange(exchange: Exchange, *, seen: int = 0, frame: int = 0) -> wi
     return explorer(
         draw,
         {
-            "heard": widgets.IntSlider(0, min=0, max=last, description="sound", continuous_update=False),
-            "seen": widgets.IntSlider(seen, min=0, max=last, description="expression", continuous_update=False),
-            "frame": widgets.IntSlider(
-                frame, min=0, max=segments.length - 1, description="frame", continuous_update=False
-            ),
+            "heard": widgets.IntSlider(0, min=0, max=last, description="sound"),
+            "seen": widgets.IntSlider(seen, min=0, max=last, description="expression"),
+            "frame": widgets.IntSlider(frame, min=0, max=segments.length - 1, description="frame"),
         },
     )
 
@@ -264,10 +262,8 @@ def explore_labels(labels: Int[Tensor, "time heads"], sizes: Mapping[str, Sizes]
     return explorer(
         draw,
         {
-            "frame": widgets.IntSlider(len(labels) - 4, min=0, max=len(labels) - 1, continuous_update=False),
-            "of_head": widgets.IntSlider(
-                0, min=0, max=labels.shape[1] - 1, description="head", continuous_update=False
-            ),
+            "frame": widgets.IntSlider(len(labels) - 4, min=0, max=len(labels) - 1),
+            "of_head": widgets.IntSlider(0, min=0, max=labels.shape[1] - 1, description="head"),
             "mask": widgets.ToggleButtons(options=list(sizes)),
         },
     )
@@ -342,8 +338,10 @@ def explore_voice(
 ) -> widgets.VBox:
     """Loudness, tract and pitch of a speaker, and what the face makes of it."""
 
+    typical = made_voice(0.0, 200.0)
+
     def draw(loudness: float, length: float, f0: float, levelled: bool) -> Figure:
-        typical, voice = made_voice(0.0, 200.0), made_voice(length, f0) * 10 ** (loudness / 20)
+        voice = made_voice(length, f0) * 10 ** (loudness / 20)
         return draw_heard(
             networks, template, opening, {"average woman": typical, "this voice": voice}, levelled=levelled
         )
@@ -351,11 +349,9 @@ def explore_voice(
     return explorer(
         draw,
         {
-            "loudness": widgets.FloatSlider(0.0, min=-30, max=10, step=5, description="dB", continuous_update=False),
-            "length": widgets.FloatSlider(
-                0.0, min=-0.5, max=1.5, step=0.25, description="tract", continuous_update=False
-            ),
-            "f0": widgets.FloatSlider(200.0, min=80, max=300, step=20, description="f0 (Hz)", continuous_update=False),
+            "loudness": widgets.FloatSlider(0.0, min=-30, max=10, step=5, description="dB"),
+            "length": widgets.FloatSlider(0.0, min=-0.5, max=1.5, step=0.25, description="tract"),
+            "f0": widgets.FloatSlider(200.0, min=80, max=300, step=20, description="f0 (Hz)"),
             "levelled": widgets.Checkbox(value=True, description="levelled"),
         },
     )

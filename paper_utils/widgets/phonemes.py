@@ -310,14 +310,14 @@ def explore_link(
 
     def draw(link: float) -> Figure:
         fig, ax = _flat(12.5, 6.6)
-        fig.subplots_adjust(0.05, 0.23, 0.99, 0.94)
+        fig.subplots_adjust(0.05, 0.27, 0.99, 0.94)
         explained, rejected = worlds[link]
         title = f"link {link:g}: {int(rejected.sum())} of {rejected.size} pairs rejected"
         draw_heat_map(ax, explained, rejected, phonemes, measurements, title=title, breaks=breaks)
         return fig
 
     links = sorted(worlds)
-    slider = widgets.SelectionSlider(options=links, value=links[-1], description="link", continuous_update=False)
+    slider = widgets.SelectionSlider(options=links, value=links[-1], description="link")
     return explorer(draw, {"link": slider})
 
 
@@ -332,9 +332,7 @@ def explore_splits(errors: Mapping[str, Float[np.ndarray, "repetitions phonemes 
 
     controls = {
         "split": widgets.Dropdown(options={SPLIT_NAMES[s]: s for s in errors}, description="split"),
-        "keep": widgets.SelectionSlider(
-            options=[(f"best {k:.0%}", k) for k in KEPT], description="trainings", continuous_update=False
-        ),
+        "keep": widgets.SelectionSlider(options=[(f"best {k:.0%}", k) for k in KEPT], description="trainings"),
     }
     return explorer(draw, controls)
 
@@ -358,7 +356,7 @@ def explore_null(tests: method.PairTests) -> widgets.VBox:
         "measurement": widgets.Dropdown(
             options=tests.measurements, value=tests.measurements[0], description="measurement"
         ),
-        "permutations": widgets.SelectionSlider(options=counts, value=most, description="B", continuous_update=False),
+        "permutations": widgets.SelectionSlider(options=counts, value=most, description="B"),
     }
     return explorer(draw, controls)
 

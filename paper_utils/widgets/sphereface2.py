@@ -215,12 +215,10 @@ def explore_questions() -> widgets.VBox:
     return explorer(
         draw,
         {
-            "balance": widgets.FloatSlider(
-                0.7, min=0.5, max=0.98, step=0.02, description="lambda", continuous_update=False
-            ),
-            "scale": widgets.FloatSlider(20.0, min=1.0, max=60.0, step=1.0, description="r", continuous_update=False),
-            "margin": widgets.FloatSlider(0.2, min=0.0, max=0.5, step=0.05, description="m", continuous_update=False),
-            "exponent": widgets.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="t", continuous_update=False),
+            "balance": widgets.FloatSlider(0.7, min=0.5, max=0.98, step=0.02, description="lambda"),
+            "scale": widgets.FloatSlider(20.0, min=1.0, max=60.0, step=1.0, description="r"),
+            "margin": widgets.FloatSlider(0.2, min=0.0, max=0.5, step=0.05, description="m"),
+            "exponent": widgets.FloatSlider(3.0, min=1.0, max=5.0, step=0.5, description="t"),
         },
     )
 
@@ -234,8 +232,8 @@ def explore_shares() -> widgets.VBox:
         ax.set_ylim(0, 1)
         return fig
 
-    closest = widgets.FloatSlider(0.5, min=-0.2, max=0.9, step=0.05, description="closest", continuous_update=False)
-    scale = widgets.FloatSlider(16.0, min=4.0, max=40.0, step=2.0, description="scale", continuous_update=False)
+    closest = widgets.FloatSlider(0.5, min=-0.2, max=0.9, step=0.05, description="closest")
+    scale = widgets.FloatSlider(16.0, min=4.0, max=40.0, step=2.0, description="scale")
     return explorer(draw, {"closest": closest, "scale": scale})
 
 
@@ -247,7 +245,7 @@ def explore_scores(scores: Float[np.ndarray, " pairs"], same: np.ndarray) -> wid
         draw_scores(axes, scores, same, (1.0, exponent))
         return fig
 
-    slider = widgets.FloatSlider(3.0, min=1.0, max=8.0, step=0.5, description="t", continuous_update=False)
+    slider = widgets.FloatSlider(3.0, min=1.0, max=8.0, step=0.5, description="t")
     return explorer(draw, {"exponent": slider})
 
 
@@ -267,8 +265,8 @@ def explore_circle(
 
     # As far as the threshold -b/r can go; the cone is the whole circle at one end and empty at the other.
     far = config.scale
-    dial = widgets.FloatSlider(bias, min=-far, max=far, step=0.5, description="b", continuous_update=False)
-    margin = widgets.FloatSlider(config.margin, min=0.0, max=0.5, step=0.05, description="m", continuous_update=False)
+    dial = widgets.FloatSlider(bias, min=-far, max=far, step=0.5, description="b")
+    margin = widgets.FloatSlider(config.margin, min=0.0, max=0.5, step=0.05, description="m")
     return explorer(draw, {"bias": dial, "margin": margin})
 
 
@@ -281,7 +279,5 @@ def explore_definitions(curve: Roc) -> widgets.VBox:
         return fig
 
     lowest = np.log10(0.3 / curve.negatives)
-    slider = widgets.FloatLogSlider(
-        1e-2, min=lowest, max=-0.5, step=0.05, description="FAR", continuous_update=False, readout_format=".1e"
-    )
+    slider = widgets.FloatLogSlider(1e-2, min=lowest, max=-0.5, step=0.05, description="FAR", readout_format=".1e")
     return explorer(draw, {"far": slider})

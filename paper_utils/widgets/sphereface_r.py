@@ -210,7 +210,7 @@ def draw_margin_collapse(ax: Axes, excess: float, *, seed: int = 0) -> None:
 
 
 def _margin_slider(value: float, high: float = 4.0) -> widgets.FloatSlider:
-    return widgets.FloatSlider(value, min=1.0, max=high, step=0.1, description="m", continuous_update=False)
+    return widgets.FloatSlider(value, min=1.0, max=high, step=0.1, description="m")
 
 
 def explore_angular_functions() -> widgets.VBox:
@@ -240,7 +240,7 @@ def explore_decision_regions() -> widgets.VBox:
     controls = {
         "psi": widgets.Dropdown(options=MARGIN_HEADS, value="v1", description="head"),
         "margin": _margin_slider(1.5),
-        "second": widgets.FloatSlider(210, min=120, max=300, step=5, description="2nd proxy", continuous_update=False),
+        "second": widgets.FloatSlider(210, min=120, max=300, step=5, description="2nd proxy"),
     }
     return explorer(draw, controls)
 
@@ -253,7 +253,7 @@ def explore_logits() -> widgets.VBox:
         draw_logits_of_one_sample(ax, margin, target_deg=target_deg)
         return fig
 
-    angle = widgets.FloatSlider(50, min=5, max=150, step=5, description="own angle", continuous_update=False)
+    angle = widgets.FloatSlider(50, min=5, max=150, step=5, description="own angle")
     return explorer(draw, {"margin": _margin_slider(1.4), "target_deg": angle})
 
 
@@ -295,5 +295,5 @@ def explore_margin_collapse() -> widgets.VBox:
     options = [0.0, 1e-6, 1e-4, 1e-2, 0.1, 0.3]
     return explorer(
         draw,
-        {"excess": widgets.SelectionSlider(options=options, value=0.0, description="margin", continuous_update=False)},
+        {"excess": widgets.SelectionSlider(options=options, value=0.0, description="margin")},
     )

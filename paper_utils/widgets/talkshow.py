@@ -123,9 +123,9 @@ def explore_grid(rows: int = 12) -> widgets.VBox:
     return explorer(
         draw,
         {
-            "time": widgets.IntSlider(8, 0, rows - 1, description="step", continuous_update=False),
+            "time": widgets.IntSlider(8, 0, rows - 1, description="step"),
             "part": widgets.Dropdown(options=["body", "hands"], value="hands", description="part"),
-            "layers": widgets.IntSlider(2, 1, 8, description="layers", continuous_update=False),
+            "layers": widgets.IntSlider(2, 1, 8, description="layers"),
             "variant": widgets.Dropdown(options=["cross", "independent"], description="variant"),
         },
     )
@@ -252,11 +252,9 @@ def explore_laboratory(
     return explorer(
         draw,
         {
-            "jitter": widgets.FloatSlider(
-                0.0, min=0, max=5, step=0.5, description="jitter, mm", continuous_update=False
-            ),
-            "delay": widgets.IntSlider(0, 0, 15, description="delay", continuous_update=False),
-            "smooth": widgets.FloatSlider(0.0, min=0, max=6, step=1, description="smoothing", continuous_update=False),
+            "jitter": widgets.FloatSlider(0.0, min=0, max=5, step=0.5, description="jitter, mm"),
+            "delay": widgets.IntSlider(0, 0, 15, description="delay"),
+            "smooth": widgets.FloatSlider(0.0, min=0, max=6, step=1, description="smoothing"),
         },
     )
 
@@ -279,9 +277,7 @@ def explore_temperature(
         ax.set_ylim(both.min(), both.max())
         return fig
 
-    slider = widgets.SelectionSlider(
-        options=list(curves), value=next(iter(curves)), description="temperature", continuous_update=False
-    )
+    slider = widgets.SelectionSlider(options=list(curves), value=next(iter(curves)), description="temperature")
     return explorer(draw, {"temperature": slider})
 
 

@@ -384,12 +384,10 @@ def explore_speakers(
     return explorer(
         draw,
         {
-            "person": widgets.IntSlider(
-                0, min=0, max=min(shown, len(side)) - 1, description="person", continuous_update=False
-            ),
-            "recording": widgets.IntSlider(1, min=1, max=per_person, description="recording", continuous_update=False),
+            "person": widgets.IntSlider(0, min=0, max=min(shown, len(side)) - 1, description="person"),
+            "recording": widgets.IntSlider(1, min=1, max=per_person, description="recording"),
             "seconds": widgets.FloatSlider(
-                HOP_S * frames, min=0.08, max=HOP_S * frames, step=0.04, description="seconds", continuous_update=False
+                HOP_S * frames, min=0.08, max=HOP_S * frames, step=0.04, description="seconds"
             ),
         },
     )
@@ -417,7 +415,7 @@ def explore_ratio(found: Matching) -> widgets.VBox:
         draw_ratio(ax, women, found.other_sex.value, found.same_sex.value)
         return fig
 
-    slider = widgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="women", continuous_update=False)
+    slider = widgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="women")
     return explorer(draw, {"women": slider})
 
 
@@ -436,10 +434,10 @@ def explore_voice(model: v2f.Reconstructor, means: Float[Tensor, "2 3 side side"
         draw,
         {
             "length": widgets.FloatSlider(
-                0.0, min=-0.5, max=1.5, step=0.1, description="tract", continuous_update=False
+                0.0, min=-0.5, max=1.5, step=0.1, description="tract"
             ),
-            "f0": widgets.FloatSlider(200.0, min=80.0, max=300.0, step=10.0, description="f0 (Hz)", continuous_update=False),
-            "laxness": widgets.FloatSlider(1.2, min=0.5, max=2.7, step=0.1, description="pulse", continuous_update=False),
+            "f0": widgets.FloatSlider(200.0, min=80.0, max=300.0, step=10.0, description="f0 (Hz)"),
+            "laxness": widgets.FloatSlider(1.2, min=0.5, max=2.7, step=0.1, description="pulse"),
         },
     )  # fmt: skip
 
@@ -462,7 +460,7 @@ def explore_walk(model: v2f.Reconstructor, points: Float[Tensor, "people dim"], 
         {
             "begin": widgets.Dropdown(options=choices, value=0, description="from"),
             "end": widgets.Dropdown(options=choices, value=len(choices) - 1, description="to"),
-            "share": widgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="share", continuous_update=False),
+            "share": widgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="share"),
         },
     )  # fmt: skip
 

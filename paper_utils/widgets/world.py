@@ -318,18 +318,18 @@ def explore_anatomy() -> widgets.VBox:
     """Make a cavity larger or smaller: see the face, see the spectrum, hear the word."""
     controls = {
         "cavity": widgets.Dropdown(options=list(ANATOMY), value="oral", description="cavity"),
-        "amount": widgets.FloatSlider(3.0, min=-4.0, max=4.0, step=0.5, description="sd", continuous_update=False),
+        "amount": widgets.FloatSlider(3.0, min=-4.0, max=4.0, step=0.5, description="sd"),
     }
-    sound = widgets.Audio(format="flac", autoplay=False, loop=False)
     said = utterance("HH EH0 L OW1", rng=np.random.default_rng(0))
 
     def draw(cavity: str, amount: float) -> Figure:
-        speaker = moved_speaker(Speakers.typical("woman"), cavity, amount)
-        sound.value = sound_bytes(waveform([said], speaker, 0, seed=0)[0])
         return draw_anatomy(cavity, amount, size=128)
 
-    box = explorer(draw, controls)
-    return widgets.VBox([*box.children, sound])
+    def speak(cavity: str, amount: float) -> bytes:
+        speaker = moved_speaker(Speakers.typical("woman"), cavity, amount)
+        return sound_bytes(waveform([said], speaker, 0, seed=0)[0])
+
+    return explorer(draw, controls, sound=speak)
 
 
 def explore_emotion() -> widgets.VBox:
@@ -350,14 +350,8 @@ def explore_emotion() -> widgets.VBox:
         draw,
         {
             "emotion": widgets.Dropdown(options=EMOTIONS, value="happy", description="emotion"),
-            "intensity": widgets.FloatSlider(
-                1.0, min=0.0, max=1.0, step=0.1, description="intensity", continuous_update=False
-            ),
-            "jaw": widgets.FloatSlider(
-                0.0, min=0.0, max=16.0, step=1.0, description="jaw (deg)", continuous_update=False
-            ),
-            "yaw": widgets.FloatSlider(
-                20.0, min=-80.0, max=80.0, step=5.0, description="yaw (deg)", continuous_update=False
-            ),
+            "intensity": widgets.FloatSlider(1.0, min=0.0, max=1.0, step=0.1, description="intensity"),
+            "jaw": widgets.FloatSlider(0.0, min=0.0, max=16.0, step=1.0, description="jaw (deg)"),
+            "yaw": widgets.FloatSlider(20.0, min=-80.0, max=80.0, step=5.0, description="yaw (deg)"),
         },
     )

@@ -282,8 +282,8 @@ def test_files_that_are_no_text_are_named(tmp_path):
     for raw, message in [
         (b"", "no TextGrid"),
         (b"ooBinaryFile\x08TextGrid", "a binary Praat file"),
-        (b'"\xff\xe9', "byte 1 is no utf-8"),
-        (MFA.encode("utf-16")[:-1], "is no utf-16"),
+        (b'"\xff\xe9', "is not UTF-8 .* at byte 1"),
+        (MFA.encode("utf-16")[:-1], "is not UTF-16"),
         (b"0 100 h#\n", "no TextGrid"),
     ]:
         path.write_bytes(raw)

@@ -107,7 +107,7 @@ def test_a_pair_is_read_and_aligned_by_person(tmp_path: Path) -> None:
         (("wav,2,0.2", "wav,1.5,0.2"), "line 5 has covariate 1.5"),
         (("item_path", "# training_prior: a b\nitem_path"), "line 1: expected numbers"),
         (("item_path", "# training_prior: 1\nitem_path"), "line 1 states 1 training priors, expected 2"),
-        ((VOICE, ""), "not a readable CSV"),
+        ((VOICE, ""), "0 bytes, not readable .* expected a CSV with columns item_path"),
         ((VOICE, VOICE.split("\n")[0] + "\n"), "there are no rows"),
     ],
 )

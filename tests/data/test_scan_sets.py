@@ -116,7 +116,7 @@ def test_landmarks_of_another_scan_are_noticed(micc) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "JSONDecodeError"), ('{"groups": {}}', "KeyError"), (json.dumps({"groups": {"LJSON": {"landmarks": {"points": [[1, None, 2]] * 68}}}}), "68 missing numbers"),
+    [("{", "not valid JSON"), ('{"groups": {}}', "KeyError"), (json.dumps({"groups": {"LJSON": {"landmarks": {"points": [[1, None, 2]] * 68}}}}), "68 missing numbers"),
      (json.dumps({"groups": {"LJSON": {"landmarks": {"points": [[1, 2, 3]] * 51}}}}), r"found shape \(51, 3\)")],
 )  # fmt: skip
 def test_wrong_landmark_files_are_named(text, message, tmp_path) -> None:

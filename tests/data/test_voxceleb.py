@@ -449,10 +449,10 @@ def test_half_precision_features_are_read(tmp_path):
         (np.zeros((0, 64), np.float32), r"with at least one frame, found float32 \(0, 64\)"),
         (np.zeros((5, 64), np.int16), r"found int16 \(5, 64\)"),
         (np.full((5, 64), np.nan, np.float32), "features hold NaN or infinite values; make the file again"),
-        (np.array([[{}]]), "not a whole .npy file of numbers"),
-        (None, "not a whole .npy file of numbers"),
-        (b"", "not a whole .npy file of numbers"),
-        (b"PK no archive", "not a whole .npy file of numbers"),
+        (np.array([[{}]]), "holds pickled Python objects"),
+        (None, "its header promises .*; found 1271 bytes"),
+        (b"", "not a readable .npy file: 0 bytes"),
+        (b"PK no archive", "not a readable .npy file: 13 bytes"),
     ],
 )  # fmt: skip
 def test_damaged_features_are_named(array, message, tmp_path):

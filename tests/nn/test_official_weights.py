@@ -345,7 +345,9 @@ def test_truncated_files_are_refused(tmp_path, layout, zipped, kept):
     torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UnreadableCheckpointError, match=r"not a whole file of tensors .* bytes; is the download complete"):
+    with pytest.raises(
+        UnreadableCheckpointError, match=r"not a whole file of tensors .* bytes; is the download complete"
+    ):
         official_weights.read_checkpoint(path)
 
 
