@@ -188,6 +188,10 @@ def explore_style(model: emote.Emote, known: World, clip: int) -> widgets.VBox:
     clips = known.test.clips
     with torch.no_grad():  # the same sound under all conditions
         features = model.features(clips.sound[clip : clip + 1], clips.motion.shape[1])
+    # Axes that hold every true clip: they stand still, so that curves of different emotions can be compared.
+    recorded = clips.motion[..., list(CURVES.values())].flatten(0, -2)
+    low, high = recorded.amin(0), recorded.amax(0)
+    ranges = torch.stack([low - 0.05 * (high - low), high + 0.05 * (high - low)], dim=1).tolist()
 
     def draw(emotion: str, intensity: int, person: int) -> Figure:
         condition = emote.condition_named(emotion, intensity, person, model.sizes)
@@ -195,10 +199,12 @@ def explore_style(model: emote.Emote, known: World, clip: int) -> widgets.VBox:
             motion = model.decode(features, condition).motion[0]
         fig, axes = plt.subplots(1, 3, figsize=(10, 3), gridspec_kw={"width_ratios": (1, 1.3, 1.3)})
         middle = int(motion[:, -1].argmax())
-        axes[0].imshow(face_pictures(known.train.script.population, motion[middle : middle + 1], person, size=160)[0])
+        axes[0].imshow(face_pictures(known.train.script.population, motion[middle : middle + 1], person, size=128)[0])
         axes[0].set_axis_off()
         axes[0].set_title(f"{emotion} {intensity}")
         draw_curves(axes[1:], {"EMOTE": motion}, clips.fps)
+        for ax, ends in zip(axes[1:], ranges, strict=False):
+            ax.set_ylim(*ends)
         return fig
 
     return explorer(

@@ -5,6 +5,7 @@ Each picture is a plain drawing function (used for the static figures too) and a
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ from paper_utils.world.voice import SAMPLE_RATE, waveform
 
 HZ = np.arange(50.0, 5000.0, 12.5)
 CLOSED_CM2 = 0.02  # drawn as closed
+SHOWN_VOWELS, GAIN_DB = ("AA", "IY"), (-32.0, 32.0)  # of the explorer of cavities
 LOWEST_M = 0.12  # stick figures are drawn from the hips up
 
 
@@ -284,32 +286,39 @@ def moved_speaker(base: Speakers, cavity: str, amount: float) -> Speakers:
     return Speakers(**{name: changed.get(name, value) for name, value in vars(base).items()})
 
 
+@functools.cache
+def _average(who: str, size: int, yaw_deg: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Picture of the mean face, and the gain of the average tract for each vowel that is shown: the same beside every other person."""
+    picture = studio(
+        varied_faces(head(2, full=True), [{}]), Skin.typical(), head(2, full=True), size=size, yaw_deg=yaw_deg
+    )
+    return displayed(picture)[0], _gains(Speakers.typical(who))
+
+
+def _gains(speaker: Speakers) -> dict[str, np.ndarray]:
+    areas = np.stack([vowel_area(vowel, speaker) for vowel in SHOWN_VOWELS])
+    return dict(zip(SHOWN_VOWELS, spectral_envelope(areas, speaker, HZ), strict=True))
+
+
 def draw_anatomy(cavity: str, amount: float, *, who: str = "woman", size: int = 200, yaw_deg: float = 40.0) -> Figure:
     """A face and its voice when one cavity grows: the face by the parameters that the cavity follows, the tract by the cavity."""
     model = head(2, full=True)
     weights = {name: value for name, value in ANATOMY[cavity].items() if name != "size"}
     scale = amount / math.sqrt(sum(value**2 for value in weights.values()))
-    pictures = studio(
-        varied_faces(model, [{}, {name: scale * value for name, value in weights.items()}]),
-        Skin.typical(),
-        model,
-        size=size,
-        yaw_deg=yaw_deg,
-    )
+    moved = varied_faces(model, [{name: scale * value for name, value in weights.items()}])
+    own = displayed(studio(moved, Skin.typical(), model, size=size, yaw_deg=yaw_deg))[0]
+    mean, usual = _average(who, size, yaw_deg)
     fig, axes = plt.subplots(1, 4, figsize=(10, 2.6), width_ratios=(1, 1, 1.5, 1.5))
-    for ax, picture, title in zip(axes, displayed(pictures), ("average", f"{cavity} {amount:+.1f} sd"), strict=False):
+    for ax, picture, title in zip(axes, (mean, own), ("average", f"{cavity} {amount:+.1f} sd"), strict=False):
         ax.imshow(picture / 2 + 0.5)
         ax.set_title(title)
         ax.set_axis_off()
-    base = Speakers.typical(who)
-    for ax, vowel in zip(axes[2:], ("AA", "IY"), strict=True):
-        for speaker, label, color in (
-            (base, "average", plotting.PALETTE[7]),
-            (moved_speaker(base, cavity, amount), "this person", plotting.PALETTE[0]),
-        ):
-            area = vowel_area(vowel, speaker)[None]
-            ax.plot(HZ, spectral_envelope(area, speaker, HZ)[0], color=color, label=label)
-        ax.set(title=f"gain of the tract, {vowel}", xlabel="frequency (Hz)", ylabel="dB")
+    gains = _gains(moved_speaker(Speakers.typical(who), cavity, amount))
+    for ax, vowel in zip(axes[2:], SHOWN_VOWELS, strict=True):
+        ax.plot(HZ, usual[vowel], color=plotting.PALETTE[7], label="average")
+        ax.plot(HZ, gains[vowel], color=plotting.PALETTE[0], label="this person")
+        # Axes that stand still, so that two settings can be compared.
+        ax.set(title=f"gain of the tract, {vowel}", xlabel="frequency (Hz)", ylabel="dB", ylim=GAIN_DB)
     axes[2].legend()
     return fig
 
