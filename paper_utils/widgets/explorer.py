@@ -213,9 +213,9 @@ def _room(ax: Axes) -> np.ndarray:
 
     Labels stand beyond all ticks. Along their own axis they may be as long as they like, as in matplotlib's own layout.
     """
-    box, left, below, title = (
-        ax.bbox,
-        *(text.get_window_extent() for text in (ax.yaxis.label, ax.xaxis.label, ax.title)),
-    )
+    box, title = ax.bbox, ax.title.get_window_extent()
+    if not ax.axison:  # nobody has put its labels anywhere
+        return np.array([0, 0, 0, max(title.y1 - box.y1, 0)])
+    left, below = ax.yaxis.label.get_window_extent(), ax.xaxis.label.get_window_extent()
     out = np.array([box.x0 - left.x0, box.y0 - below.y0, left.x1 - box.x1, title.y1 - box.y1])
     return np.maximum(out, 0)  # what stands at one side only needs no room at the other

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 
+Seen = TypeVar("Seen")
 SECONDS_TO_RUN = 600
 SECONDS_TO_REDRAW = 30.0
 # Chromium's own words about a machine without a graphics card; nothing of the page's.
@@ -208,11 +210,11 @@ def step(grip: Locator) -> None:
         grip.press("ArrowRight" if now < (low + high) / 2 else "ArrowLeft")
 
 
-def settled(count: Callable[[], int], page: Page, *, quiet_s: float = 1.5) -> int:
-    """A count as soon as it has stood still for a while."""
-    last, since = count(), time.monotonic()
+def settled(seen: Callable[[], Seen], page: Page, *, quiet_s: float = 1.5) -> Seen:
+    """What is seen as soon as it has stood still for a while."""
+    last, since = seen(), time.monotonic()
     while time.monotonic() - since < quiet_s:
         page.wait_for_timeout(50)
-        if (now := count()) != last:
+        if (now := seen()) != last:
             last, since = now, time.monotonic()
     return last

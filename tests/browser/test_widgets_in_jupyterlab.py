@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_lab import Lab, Notebook
+from jupyter_lab import Lab, Notebook, settled
 from playwright.sync_api import BrowserContext
 
 from paper_utils import papers
@@ -54,6 +54,7 @@ class TestNotebook:
                     break
             assert followed, f"{explorer.name} in {paper.name}: no control changes the picture"
             print(f"{paper.name}: {explorer.name} followed its {followed[0]} after the move")
+            settled(explorer.picture, notebook.page)
             explorer.show()
             explorer.box.screenshot(path=pictures / f"{paper.number}_{explorer.name}.png")
         explorers[0].show()

@@ -110,6 +110,27 @@ def test_a_title_stands_where_matplotlib_would_put_it():
     plt.close(fig)
 
 
+def test_pictures_without_axes_keep_their_size():
+    figures = []
+
+    def draw(shade: int) -> Figure:
+        fig, axes = plotting.figure(3, width=8, height=2.6)
+        for number, ax in enumerate(axes[:2]):
+            ax.imshow(np.full((4, 4), shade))
+            ax.set_title(f"shade {shade}" if number else "shade")
+            ax.set_axis_off()
+        axes[2].plot([0, 1], [0, shade])
+        axes[2].set(title="line", xlabel="x", ylabel="shade")
+        figures.append(fig)
+        return fig
+
+    slider = explorer(draw, {"shade": widgets.IntSlider(1, max=90_000)}).children[0].children[0]
+    for value in (2, 10, 90_000, 3):
+        slider.value = value
+    sizes = np.array([[ax.get_window_extent().size for ax in fig.axes[:2]] for fig in figures])
+    np.testing.assert_allclose(sizes, np.broadcast_to(sizes[0, 0], sizes.shape))
+
+
 def test_a_title_stays_clear_of_the_angles_of_a_circle():
     figures = []
 
