@@ -32,7 +32,21 @@ QUICK = {"axes.titley": 1.0}
 COLOURS = 128  # of the stored picture
 
 
-class Explorer(widgets.VBox):
+class Pictured(widgets.VBox):
+    """A box of widgets whose output also holds a picture, for where no kernel runs."""
+
+    def _still(self) -> tuple[bytes, str]:
+        """The picture as a PNG file, and what it shows in words."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        picture, text = self._still()
+        text = f"Interactive figure. {text}".rstrip()
+        shown = {"image/png": base64.b64encode(picture).decode(), "text/plain": text}
+        return super()._repr_mimebundle_(**options) | shown, {"image/png": {"alt": text}}
+
+
+class Explorer(Pictured):
     """Controls above a picture that is drawn anew when one of them moves; `explorer` makes them.
 
     Where no kernel runs (a page on the web, a printed notebook) its output shows the picture as it was when the cell ran.
@@ -98,10 +112,8 @@ class Explorer(widgets.VBox):
         for player, sound in zip(self.children[2:], sounds, strict=True):
             player.value = sound
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        text = f"Interactive figure. {self._text}".rstrip()
-        picture = {"image/png": base64.b64encode(self._picture.value).decode(), "text/plain": text}
-        return super()._repr_mimebundle_(**options) | picture, {"image/png": {"alt": text}}
+    def _still(self) -> tuple[bytes, str]:
+        return bytes(self._picture.value), self._text
 
 
 def explorer(
@@ -138,7 +150,7 @@ def fewer_colours(picture: bytes) -> bytes:
     """The same PNG with a palette: a third of the size, since it will be stored in a notebook."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(picture)) as full:
-        few = full.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+        few = full.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 

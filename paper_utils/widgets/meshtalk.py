@@ -25,7 +25,7 @@ from paper_utils.metrics.statistics import Estimate, wilson_interval
 from paper_utils.nn.heads_sampler import HeadsSampler
 from paper_utils.nn.meshtalk_networks import Sizes, head_dependencies
 from paper_utils.studies import meshtalk_measures as measures
-from paper_utils.widgets.explorer import explorer
+from paper_utils.widgets.explorer import Pictured, explorer, fewer_colours
 from paper_utils.world.face import head
 from paper_utils.world.speakers import Speakers
 from paper_utils.world.speech import utterance
@@ -400,9 +400,17 @@ class Votes:
         return f"{text}. A preferred: {wilson_interval(counts['A'], decided)}" if decided else f"{text}."
 
 
+class Ballot(Pictured):
+    """The question, two filmstrips in one picture, and buttons."""
+
+    def _still(self) -> tuple[bytes, str]:
+        said, picture, _ = self.children
+        return fewer_colours(bytes(picture.value)), f"Two filmstrips of a talking face. {said.value}"
+
+
 def explore_votes(
     films: Sequence[tuple[Film, Film]], names: tuple[str, str], rng: np.random.Generator, *, frames: int = 6
-) -> widgets.VBox:
+) -> Ballot:
     """Vote on pairs of filmstrips: A and B in drawn order; the summary tells who won when all pairs have a vote."""
     votes, picture, said = Votes(len(films), rng), widgets.Image(format="png"), widgets.HTML()
 
@@ -432,4 +440,4 @@ def explore_votes(
     for button in buttons:
         button.on_click(answer(button.description))
     show()
-    return widgets.VBox([said, picture, widgets.HBox(buttons)])
+    return Ballot([said, picture, widgets.HBox(buttons)])

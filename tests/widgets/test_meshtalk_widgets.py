@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -186,6 +188,9 @@ def test_the_ballot_tells_names_only_when_all_votes_are_given():
     box = show.explore_votes(films, ("a draw", "the mean"), np.random.default_rng(0))
     said, picture, buttons = box.children
     assert picture.value
+    data, about = box._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert "Pair 1 of 2" in about["image/png"]["alt"]
     for number in range(2):
         assert f"Pair {number + 1} of 2" in said.value
         assert "a draw" not in said.value
