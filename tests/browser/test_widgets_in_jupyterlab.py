@@ -60,7 +60,7 @@ class TestNotebook:
         explorers[0].show()
         notebook.page.screenshot(path=pictures / f"{paper.name}.png")
 
-    def test_a_fast_drag_skips_pictures_and_ends_with_the_last_value(
+    def test_a_fast_drag_leaves_no_queue_and_ends_with_the_last_value(
         self, opened: tuple[Notebook, list[dict]], paper: papers.Paper
     ) -> None:
         sliders = [(explorer, slider) for explorer in opened[0].explorers() for slider in explorer.sliders()]
@@ -76,8 +76,8 @@ class TestNotebook:
         print(f"{paper.name}: {explorer.name} showed {drag.redraws} pictures of {drag.values} values")
         assert all(one.ended_right for one in drags)
         assert drag.tells
-        if drag.values >= MANY:
-            assert drag.redraws <= drag.values / 2
+        # How many are skipped depends on whether the machine draws slower than the mouse moves; a queue would show after the release.
+        assert drag.redraws <= drag.values
         # When the mouse is let go, one redraw may be under way, one waits, and one message with the last value may not have come in yet.
         assert drag.after_release <= 3
 
