@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext
 from paper_utils import papers
 
 ROOT = Path(__file__).resolve().parents[2]
-MANY = 20  # values of a drag that is faster than any drawing
+MANY = 20  # values of a long drag
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
