@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import os
 import re
 import shutil
 import signal
@@ -38,17 +37,8 @@ class Point(reproduce.Job):
         return self.label
 
     @property
-    def running_copy(self) -> Path:
-        # Named after the runner's process: the notebook of one that was killed takes a moment to end, and may write once more.
-        return self.place / ".running" / f"{self.paper.name}.{os.getpid()}.ipynb"
-
-    @property
-    def executed_copy(self) -> Path:
-        return self.place / f"{self.paper.name}.ipynb"
-
-    @property
-    def failed_copy(self) -> Path:
-        return self.place / f"{self.paper.name}.failed.ipynb"
+    def build(self) -> Path:
+        return self.place
 
     @property
     def stamp(self) -> Path:

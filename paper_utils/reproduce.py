@@ -67,19 +67,19 @@ class Job:
     @property
     def running_copy(self) -> Path:
         # Named after this process: the notebooks of a run that was killed take a moment to end, and may write theirs once more.
-        return self.build / ".running" / f"{self.name}.{os.getpid()}.ipynb"
+        return self.build / ".running" / f"{self.paper.name}.{os.getpid()}.ipynb"
 
     @property
     def executed_copy(self) -> Path:
-        return self.build / f"{self.name}.ipynb"
+        return self.build / f"{self.paper.name}.ipynb"
 
     @property
     def failed_copy(self) -> Path:
-        return self.build / f"{self.name}.failed.ipynb"
+        return self.build / f"{self.paper.name}.failed.ipynb"
 
     @property
     def stamp(self) -> Path:
-        return self.build / ".stamps" / f"{self.name}.json"
+        return self.build / ".stamps" / f"{self.paper.name}.json"
 
     @property
     def output_root(self) -> Path:
