@@ -26,7 +26,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
-from paper_utils import experiment, files, plotting
+from paper_utils import experiment, files, plotting, safe_files
 from paper_utils.data.face_crops import crop_face
 from paper_utils.data.face_images import SUFFIXES, ImageError, decode
 from paper_utils.mesh.model_files import read_model
@@ -167,14 +167,11 @@ def read_picture(path: Path, space: cest.FaceSpace, size: int) -> Picture:
 
 
 def _landmarks(path: Path) -> Float[np.ndarray, "points 2"]:
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as an array of landmarks ({error})") from error
-    if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape not in ((68, 2), (5, 2)):
-        raise ValueError(
-            f"{path}: expected landmarks (68, 2) or (5, 2), found {getattr(points, 'shape', 'several arrays')}"
-        )
+    points = safe_files.npy(path, "68 or 5 landmarks in pixels")
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: expected landmarks as numbers, found {points.dtype}")
+    if points.shape not in ((68, 2), (5, 2)):
+        raise ValueError(f"{path}: expected landmarks (68, 2) or (5, 2), found {points.shape}")
     if not np.isfinite(points).all():
         raise NoFaceError(f"{path}: no face: NaN among the landmarks")
     return points.astype(np.float64)

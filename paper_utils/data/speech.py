@@ -211,39 +211,6 @@ class Voices:
 
 
 @dataclass(frozen=True)
-class FaceClip:
-    """A talking face: a neutral face, its motion, and the sound that goes with it.
-
-    Parameters
-    ----------
-    neutral
-        Vertices of the speaker's face at rest, in mm.
-    vertices
-        Vertices of every frame, in mm, head pose removed.
-    fps
-        Frames a second.
-    recording
-        The sound from the same instant on.
-    labels
-        Whatever else is known of the whole clip, such as ``emotion`` or ``intensity``.
-    """
-
-    neutral: Float[Tensor, "vertices 3"]
-    vertices: Float[Tensor, "time vertices 3"]
-    fps: float
-    recording: Recording
-    labels: dict[str, int | float | str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.vertices.shape[1:] != self.neutral.shape or len(self.vertices) == 0:
-            raise ValueError(
-                f"face clip: frames {tuple(self.vertices.shape)} do not fit the neutral face {tuple(self.neutral.shape)}"
-            )
-        if not torch.isfinite(self.vertices).all():
-            raise ValueError("face clip: vertices hold NaN or infinite values")
-
-
-@dataclass(frozen=True)
 class HolisticClip:
     """Jaw, face, body and hands of one speaker over time, in the 265-column layout of SHOW.
 

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from paper_utils import safe_files
 from paper_utils.data import mead
 from paper_utils.data.emote_clips import Batch
+from paper_utils.data.face_lists import first_few
 from paper_utils.data.talking_faces import emotion_code
 from paper_utils.mesh.model_layouts import import_h5py
 from paper_utils.nn import whole_batch
@@ -135,12 +137,18 @@ class MeadSource:
             raise FileNotFoundError(
                 f"{path}: no emotion features of this clip; make them, or leave the emotion loss out"
             )
-        with import_h5py("emotion features of MEAD").File(path) as file:
-            if "feature" not in file:
-                raise ValueError(f"{path}: expected an array named feature, found {', '.join(file) or 'nothing'}")
-            found = np.asarray(file["feature"], dtype=np.float32)
-        if found.ndim != 3 or found.shape[1] < len(clip):
+        h5py = import_h5py("emotion features of MEAD")
+        expected = "an HDF5 file with an array named feature"
+        with safe_files.named(path, expected), h5py.File(path) as file:
+            arrays = safe_files.h5(file, ["feature"], expected)
+            names = first_few(list(file)) or "nothing"
+        if not arrays:
+            raise ValueError(f"{path}: expected an array named feature, found {names}")
+        found = arrays["feature"].astype(np.float32)
+        if found.ndim != 3 or len(found) != 1 or found.shape[1] < len(clip) or not found.shape[2]:
             raise ValueError(f"{path}: expected (1, {len(clip)} frames, numbers), found {found.shape}")
+        if not np.isfinite(found).all():
+            raise ValueError(f"{path}: feature: {int((~np.isfinite(found)).sum())} values are NaN or infinite")
         part = torch.from_numpy(found[0, start : start + frames])
         return torch.cat([part, part.new_zeros(frames - len(part), part.shape[1])])
 

@@ -71,7 +71,7 @@ class FaceMotion:
         return FaceMotion(self.expression[clip], self.jaw[clip], self.head[clip], self.fps)
 
     def vertices(self, head: Head, neutral: Float[Tensor, "vertices 3"]) -> Float[Tensor, "time vertices 3"]:
-        """Vertices of every frame of a single clip in mm, head pose removed: what a `FaceClip` holds.
+        """Vertices of every frame of a single clip in mm, head pose removed.
 
         Parameters
         ----------

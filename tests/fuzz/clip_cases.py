@@ -7,8 +7,10 @@ import pickle
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import soundfile
+import torch
 from conftest import ROOT
 from data import test_mead as mead_files
 from data import test_multiface as multiface_files
@@ -16,7 +18,9 @@ from data import test_show as show_files
 from data import test_vertex_folders as folders
 from fuzz.cases import Case
 
+from paper_utils import reconstruct_faces
 from paper_utils.data import biwi, mead, multiface, show, show_frames, show_pickles, smplx_body, vocaset
+from paper_utils.recipes.emote_data import MeadSource
 
 V = folders.V
 PERSON = "m--20180227--0000--2183941--GHS"
@@ -76,6 +80,24 @@ def read_mead(folder: Path) -> None:
     for row in range(len(clips)):
         clips[row].mean_shape() if clips[row].valid.any() else None
     mead.read_metadata(folder / "processed" / "metadata.pkl")
+
+
+FEATURES = f"processed/emotions/resnet50/{MEAD_CLIP}/features.hdf5"
+
+
+def mead_features(folder: Path) -> None:
+    mead_release(folder)
+    path = folder / FEATURES
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["feature"] = np.zeros((1, 200, 4), np.float32)
+
+
+def read_mead_features(folder: Path) -> None:
+    clips = mead.read_processed(folder / "processed", reconstruction=mead_files.RECONSTRUCTION)
+    row = [name.folder for name in clips.names].index(MEAD_CLIP)
+    source = MeadSource(clips, (row,), (MEAD_CLIP.split("/")[0],), classifier=torch.nn.Identity())
+    source.batch(torch.tensor([0]), 4, torch.Generator().manual_seed(0))
 
 
 def show_release(folder: Path) -> None:
@@ -141,9 +163,12 @@ CASES = (
     Case("multiface_converted", lambda f: folders.write_folder(f, ("a",), ("01",), fps=30), lambda f: every(multiface.read_converted(f, vertices=V)),
          ("vertices_npy/a_01.npy",), ("data.multiface.read_converted",)),
     Case("mead", mead_release, read_mead, MEAD_FILES, ("data.mead.read_processed", "data.mead.read_metadata")),
+    Case("mead_features", mead_features, read_mead_features, (FEATURES,), ()),
     Case("show", show_release, read_show, (f"{SHOW_STEM}.pkl", f"{SHOW_STEM}.wav", "hands.npz"),
          ("data.show_pickles.read_pickle", "data.show.read_clip", "data.show.load_clips", "data.show_pickles.read_hand_components")),
     Case("show_lists", show_release, read_show_lists, ("hands.pkl", "split.json", "split.pkl", "result.npy"), ("data.show.read_split", "data.show_frames.read_result")),
     Case("show_converted", show_converted, lambda f: show.read_clip(show.index_clips(f), show_files.NAME), (f"oliver/late_night.webm/{show_files.CLIP}.npz",), ()),
+    Case("landmarks_beside_a_picture", lambda f: np.save(f / "ann.npy", np.random.default_rng(0).normal(size=(68, 2))),
+         lambda f: reconstruct_faces._landmarks(f / "ann.npy"), ("ann.npy",), ()),
     Case("body", body, lambda f: smplx_body._plain_arrays(f / "m.npz"), ("m.npz",), ()),
 )  # fmt: skip
