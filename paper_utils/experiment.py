@@ -317,7 +317,7 @@ class Experiment:
         with files.atomic_path(path) as temporary:
             # A smoke run looks at no picture: it checks that one can be drawn and written.
             dpi = 20 if self.profile == "smoke" else FIGURE_DPI
-            fig.savefig(temporary, metadata={"Software": None}, dpi=dpi, pil_kwargs={"optimize": True})
+            fig.savefig(temporary, metadata={"Software": None}, dpi=dpi)
         # The layout is settled; the notebook need not solve it again to show the figure.
         fig.set_layout_engine("none")
         figure_text.set_caption(fig, caption)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +17,7 @@ from pandas.io.formats.style import Styler
 from scipy import stats
 
 from paper_utils import figure_text, results
+from paper_utils.metrics.statistics import Estimate
 
 # Okabe and Ito (2008), "Color Universal Design": told apart under the common colour-vision deficiencies.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
@@ -91,6 +92,21 @@ def curve_with_interval(
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
     ax.plot(x, mean, color=color, label=label, **style)
     ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+
+
+def whiskers(estimates: Iterable[Estimate]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "2 n"]]:
+    """Values and the lengths of their intervals below and above, as `matplotlib.axes.Axes.errorbar` takes them.
+
+    A percentile interval of a skewed sample need not hold its own value; the length on that side is then 0.
+
+    Examples
+    --------
+    >>> middle, bars = whiskers([Estimate(2.0, 1.5, 3.0, 10, "t"), Estimate(1.0, 1.2, 1.4, 10, "percentile")])
+    >>> bars.round(1).tolist()
+    [[0.5, 0.0], [1.0, 0.4]]
+    """
+    rows = np.array([(one.value, one.low, one.high) for one in estimates], dtype=float).reshape(-1, 3).T
+    return rows[0], np.maximum([rows[0] - rows[1], rows[2] - rows[0]], 0)
 
 
 def image_grid(

@@ -557,7 +557,7 @@ def train_gan(
             rectified_weights_(player, chance)
     # One Adam serves both players: a parameter without a gradient, which is everything of the player whose turn it is not, is left alone.
     players = [*generator.parameters(), *critics.parameters()]
-    optimizer = torch.optim.Adam(players, lr=config.lr, betas=config.betas, foreach=True)
+    optimizer = torch.optim.Adam(players, lr=config.lr, betas=config.betas, fused=True)
     labels, images, people = speech.identities.to(fabric.device), images.to(fabric.device), people.to(fabric.device)
     encoder = encoder.to(fabric.device)
     averaged = copy.deepcopy(generator).requires_grad_(False)

@@ -166,7 +166,7 @@ def pair_wins(
     won = np.zeros((people, people))
     for start in range(0, len(scores), max(1, BLOCK_CELLS // scores.shape[1])):
         rows = slice(start, start + max(1, BLOCK_CELLS // scores.shape[1]))
-        order = np.argsort(-scores[rows], axis=1, kind="stable")
+        order = np.argsort(-scores[rows], axis=1)  # among ties any order will do
         who = gallery_people[order]
         own = (who == probe_people[rows, None]).astype(np.int64)
         level = np.cumsum(new_level(np.take_along_axis(scores[rows], order, axis=1)).ravel()) - 1

@@ -142,8 +142,10 @@ def wilson_interval(successes: int, trials: int) -> Estimate:
         raise ValueError(
             f"wilson_interval needs 0 <= successes <= trials and trials >= 1, found {successes} of {trials}"
         )
+    share = successes / trials
     low, high = proportion_confint(successes, trials, alpha=1 - LEVEL, method="wilson")
-    return Estimate(successes / trials, float(low), float(high), trials, "share, Wilson")
+    # A share of 0 or 1 is an end of its interval, which rounding may miss by the last bit.
+    return Estimate(share, min(float(low), share), max(float(high), share), trials, "share, Wilson")
 
 
 def exact(value: float, *, n: int = 1) -> Estimate:

@@ -318,19 +318,17 @@ def draw_measured(
     title: str,
     xlabel: str,
     references: Mapping[str, float] | None = None,
+    legend: bool = True,
 ) -> None:
     """One point a model with its 95 % interval, the first at the top; dashed lines for what models are compared with."""
     names = list(measured)
-    middle = np.array([estimate.value for estimate in measured.values()])
-    ends = np.array([(estimate.low, estimate.high) for estimate in measured.values()])
-    # A percentile interval of a skewed sample need not hold its own middle; lengths of bars cannot be negative.
-    bars = np.maximum(np.abs(ends.T - middle), 0)
+    middle, bars = plotting.whiskers(measured.values())
     ax.errorbar(middle, np.arange(len(names)), xerr=bars, fmt="o", color=plotting.PALETTE[0], capsize=3)
     for (name, value), color in zip((references or {}).items(), (1, 2, 3, 4), strict=False):
         ax.axvline(value, color=plotting.PALETTE[color], linestyle="--", linewidth=1.5, label=name)
     ax.set_yticks(np.arange(len(names)), names)
     ax.set(title=title, xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
-    if references:
+    if references and legend:
         ax.legend(loc="best")
 
 
@@ -368,6 +366,8 @@ def draw_cost(axes: Sequence[Axes] | np.ndarray, cost: study.Cost) -> None:
         ax.set_xticks(cost.frames, [str(count) for count in cost.frames])
         ax.minorticks_off()
         ax.legend()
+    millions = [0.5, 1, 2, 4]
+    axes[1].set_yticks(millions, [f"{count:g}" for count in millions])
     axes[0].set(title="Pictures painted in a step", ylabel="number")
     axes[1].set(title="Kept for the gradient", ylabel="numbers (millions)")
 

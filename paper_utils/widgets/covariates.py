@@ -208,8 +208,8 @@ def draw_intervals(
     names = list(max(groups.values(), key=len))
     for number, (label, found) in enumerate(groups.items()):
         place = [names.index(name) + 0.16 * (number - (len(groups) - 1) / 2) for name in found]
-        value = np.array([[e.value, e.value - e.low, e.high - e.value] for e in found.values()]).T
-        ax.errorbar(place, value[0], value[1:], fmt="o", color=plotting.PALETTE[number], label=label)
+        middle, bars = plotting.whiskers(found.values())
+        ax.errorbar(place, middle, bars, fmt="o", color=plotting.PALETTE[number], label=label)
     ax.axhspan(-line, line, color=plotting.PALETTE[2], alpha=0.12)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(names)), names)

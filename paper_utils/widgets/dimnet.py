@@ -369,7 +369,7 @@ def draw_strata(
     for number, name in enumerate(models):
         rows = mean.loc[name].loc[strata]
         place = np.arange(len(strata)) + width * (number - (len(models) - 1) / 2)
-        spread = [rows.accuracy - rows.low, rows.high - rows.accuracy]
+        spread = np.maximum([rows.accuracy - rows.low, rows.high - rows.accuracy], 0)
         ax.bar(place, rows.accuracy, 0.92 * width, color=_color(number), label=name)
         ax.errorbar(place, rows.accuracy, yerr=spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     for (label, values), style in zip(limits.items(), ("-", "--", ":"), strict=False):
@@ -470,7 +470,7 @@ def draw_scores(ax: Axes, pairs: PairScores, stratum: str = "U", *, title: str) 
         label=f"EER {100 * rate:.1f} % ({STRATUM_NAMES[stratum]})",
     )
     ax.set(title=title, xlabel="cosine of voice and face", ylabel="density")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper center")
 
 
 def draw_people(
@@ -583,10 +583,11 @@ def draw_bridge(ax: Axes, table: pd.DataFrame, models: Mapping[str, str], *, tit
         Of the picture.
     """
     marks = dict(zip(table.quantity.unique(), "osD^vP", strict=False))
-    for number, name in enumerate(models):
+    colors = _model_colors(table)
+    for name in models:
         for row in table[table.model == name].itertuples(index=False):
             spread = [[max(row.measured - row.low, 0)], [max(row.high - row.measured, 0)]]
-            ax.errorbar(row.predicted, row.measured, yerr=spread, fmt=marks[row.quantity], color=_color(number), markersize=7,
+            ax.errorbar(row.predicted, row.measured, yerr=spread, fmt=marks[row.quantity], color=colors[name], markersize=7,
                         capsize=3, elinewidth=1.2)  # fmt: skip
     edge = np.array([0.8 * table.predicted.min(), 1.15 * table.predicted.max()])
     ax.plot(edge, edge, color="black", linewidth=1, zorder=0)
@@ -601,9 +602,14 @@ def draw_bridge(ax: Axes, table: pd.DataFrame, models: Mapping[str, str], *, tit
     ax.set_xticks(ticks, ticks)
     ax.set_yticks(ticks, ticks)
     ax.minorticks_off()
-    kinds = [Line2D([], [], color=_color(n), linewidth=4, label=label) for n, label in enumerate(models.values())]
+    kinds = [Line2D([], [], color=colors[name], linewidth=4, label=label) for name, label in models.items()]
     kinds += [Line2D([], [], color="black", marker=m, linestyle="", label=q) for q, m in marks.items()]
     ax.legend(handles=kinds, loc="upper left", fontsize=8.5)
+
+
+def _model_colors(table: pd.DataFrame) -> dict[str, str]:
+    """A colour for each model of a table, the same in all pictures of it."""
+    return {name: _color(number) for number, name in enumerate(table.model.unique())}
 
 
 def draw_gaps(ax: Axes, table: pd.DataFrame, models: Mapping[str, str], *, title: str, unit: str) -> None:
@@ -611,14 +617,14 @@ def draw_gaps(ax: Axes, table: pd.DataFrame, models: Mapping[str, str], *, title
 
     A smaller EER is the better one, so that its difference is turned: to the right is always better than predicted.
     """
-    quantities = list(table.quantity.unique())
+    quantities, colors = list(table.quantity.unique()), _model_colors(table)
     for number, name in enumerate(models):
         rows = table[table.model == name].set_index("quantity").loc[quantities]
         sign = np.where(np.array(quantities) == "EER", -1, 1)
         middle, ends = 100 * sign * rows.difference, 100 * sign[:, None] * rows[["difference low", "difference high"]]
         place = np.arange(len(quantities)) + 0.16 * (number - (len(models) - 1) / 2)
-        spread = np.abs([middle - ends.min(axis=1), ends.max(axis=1) - middle])
-        ax.errorbar(middle, place, xerr=spread, fmt="o", color=_color(number), capsize=3, label=models[name])
+        spread = np.maximum([middle - ends.min(axis=1), ends.max(axis=1) - middle], 0)
+        ax.errorbar(middle, place, xerr=spread, fmt="o", color=colors[name], capsize=3, label=models[name])
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(quantities)), [f"{q} (turned)" if q == "EER" else q for q in quantities])
     ax.set(title=title, xlabel=unit, ylim=(len(quantities) - 0.5, -0.5))
@@ -666,9 +672,8 @@ def explore_strata(worlds: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -
         fig, ax = plotting.figure(width=7, height=3.4)
         found = {name: strata[stratum] for name, strata in worlds[world].items()}
         place = np.arange(len(found))
-        values = [100 * one.value for one in found.values()]
-        spread = [[100 * (e.value - e.low) for e in found.values()], [100 * (e.high - e.value) for e in found.values()]]
-        ax.bar(place, values, 0.6, yerr=spread, capsize=4, color=[_color(n) for n in range(len(found))])
+        shares, bars = plotting.whiskers(found.values())
+        ax.bar(place, 100 * shares, 0.6, yerr=100 * bars, capsize=4, color=[_color(n) for n in range(len(found))])
         ax.axhline(50, color="black", linestyle=":", linewidth=1)
         ax.set_xticks(place, list(found))
         ax.set(title=f"{world}; against {STRATUM_NAMES[stratum]}", ylabel="1:2 accuracy (%)", ylim=(35, 80))

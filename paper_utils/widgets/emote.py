@@ -124,9 +124,8 @@ def draw_estimates(
     color: str | None = None,
 ) -> None:
     """One row a name with its 95 % interval, the first on top; a dotted line where one is given."""
-    for place, estimate in enumerate(found.values()):
-        bars = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
-        ax.errorbar(estimate.value, place, xerr=bars, fmt="o", color=color or plotting.PALETTE[0], capsize=3)
+    middle, bars = plotting.whiskers(found.values())
+    ax.errorbar(middle, range(len(middle)), xerr=bars, fmt="o", color=color or plotting.PALETTE[0], capsize=3)
     if line is not None:
         ax.axvline(line, color="black", linestyle=":", linewidth=1.3)
     ax.set_yticks(range(len(found)), list(found))

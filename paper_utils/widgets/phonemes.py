@@ -26,7 +26,7 @@ from paper_utils.mesh.renderer import render
 from paper_utils.mesh.shading import directional_light
 from paper_utils.methods import phonemes as method
 from paper_utils.metrics import predictability
-from paper_utils.metrics.statistics import Estimate
+from paper_utils.metrics.statistics import Estimate, wilson_interval
 from paper_utils.studies.phonemes import KEPT
 from paper_utils.widgets.explorer import explorer
 from paper_utils.world.anthropometry import Measurement
@@ -98,14 +98,20 @@ def add_color_bar(ax: Axes, limit: float, label: str) -> None:
 
 
 def draw_declared(
-    ax: Axes, errors: Float[np.ndarray, "repetitions phonemes measurements"], *, keep: float = 1.0, title: str
+    ax: Axes,
+    errors: Float[np.ndarray, "repetitions phonemes measurements"],
+    phonemes: Sequence[str],
+    *,
+    keep: float = 1.0,
+    title: str,
 ) -> None:
     """What the release plots, 1 - CI_u, of every pair; grey where the bound does not lie below 1."""
     hits, shown = method.release_test(errors, keep=keep)
     ax.set_facecolor("#bbbbbb")
     ax.imshow(np.where(hits, shown, np.nan), aspect="auto", cmap=plotting.SEQUENTIAL, vmin=0, vmax=1)
     ax.set(title=f"{title}\n{hits.mean():.0%} declared predictable", xlabel="measurement", ylabel="phoneme")
-    ax.set(xticks=[], yticks=[])
+    ax.set_xticks([])
+    ax.set_yticks(range(len(phonemes)), phonemes, fontsize=6.5)
     ax.grid(False)
 
 
@@ -150,7 +156,7 @@ def draw_null(
     ax.axvline(observed, color=plotting.PALETTE[1], label=f"observed: p = {p:.4f}{told}")
     ax.axvline(1, color="black", linestyle=":", linewidth=1)
     ax.set(title=title, xlabel="normalised error (1: as bad as knowing nothing)", ylabel="permutations")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
 
 
 def draw_step_up(ax: Axes, p_values: Float[np.ndarray, ...], *, label: str, color: str, q: float = 0.05) -> None:
@@ -167,9 +173,11 @@ def draw_step_up(ax: Axes, p_values: Float[np.ndarray, ...], *, label: str, colo
 def draw_class_bars(ax: Axes, table: pd.DataFrame, *, title: str, kind: str = "linked") -> None:
     """Share of pairs rejected in each class of phonemes with Wilson's interval (of `studies.phonemes.by_class`)."""
     rows = table[(table["measurements"] == kind) & (table["class"] != "all")]
-    spread = 100 * np.array([rows["share"] - rows["low"], rows["high"] - rows["share"]])
+    shares, bars = plotting.whiskers(
+        wilson_interval(*row) for row in rows[["rejected", "pairs"]].itertuples(index=False)
+    )
     colors = [CLASS_COLOR[name] for name in rows["class"]]
-    ax.bar(rows["class"], 100 * rows["share"], color=colors, yerr=spread, capsize=3)
+    ax.bar(rows["class"], 100 * shares, color=colors, yerr=100 * bars, capsize=3)
     for x, (share, pairs) in enumerate(zip(rows["share"], rows["pairs"], strict=True)):
         ax.text(x, 2, f"{100 * share:.0f} %\nof {pairs}", ha="center", color="white", fontsize=8.5)
     ax.set(title=title, xlabel="class of the phoneme", ylabel="pairs rejected (%)", ylim=(0, 105))
@@ -178,11 +186,10 @@ def draw_class_bars(ax: Axes, table: pd.DataFrame, *, title: str, kind: str = "l
 def draw_contrasts(ax: Axes, rows: Mapping[str, tuple[Estimate, Estimate]], *, title: str, unit: str) -> None:
     """Estimates with intervals, one line each with its control below, and zero."""
     for number, label in enumerate(("measured", "no link")):
-        found = [pair[number] for pair in rows.values()]
-        spread = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
-        place = np.arange(len(found)) + 0.22 * number
+        middle, bars = plotting.whiskers(pair[number] for pair in rows.values())
+        place = np.arange(len(middle)) + 0.22 * number
         color = (plotting.PALETTE[0], plotting.PALETTE[7])[number]
-        ax.errorbar([one.value for one in found], place, xerr=spread, fmt="o", color=color, capsize=3, label=label)
+        ax.errorbar(middle, place, xerr=bars, fmt="o", color=color, capsize=3, label=label)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.axvline(0, color="black", linewidth=1)
     ax.set(title=title, xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
@@ -285,7 +292,8 @@ def draw_face(
         ax.plot([place] * 2, heights, "-", color=color[name], linewidth=3.5, solid_capstyle="butt")
         label = name.split()[0]
         if label.isdigit():
-            ax.text(place, heights.max() + 2, label, ha="center", fontsize=7)
+            # Neighbours on two levels: their numbers are wider than they stand apart.
+            ax.text(place, heights.max() + 2 + 6 * (number % 2), label, ha="center", fontsize=7)
     ax.set(title=title, xlim=MM[:2], ylim=MM[2:], xlabel="mm", ylabel="mm", aspect="equal")
     ax.grid(False)
 
@@ -321,13 +329,15 @@ def explore_link(
     return explorer(draw, {"link": slider})
 
 
-def explore_splits(errors: Mapping[str, Float[np.ndarray, "repetitions phonemes measurements"]]) -> widgets.VBox:
+def explore_splits(
+    errors: Mapping[str, Float[np.ndarray, "repetitions phonemes measurements"]], phonemes: Sequence[str]
+) -> widgets.VBox:
     """Play 2: the release's test in a world without link, by split and selection of repetitions."""
 
     def draw(split: str, keep: float) -> Figure:
         fig, ax = _flat(6.5, 4.2)
         fig.subplots_adjust(top=0.82)
-        draw_declared(ax, errors[split], keep=keep, title=SPLIT_NAMES[split])
+        draw_declared(ax, errors[split], phonemes, keep=keep, title=SPLIT_NAMES[split])
         return fig
 
     controls = {

@@ -96,8 +96,7 @@ def draw_shares(ax: Axes, negatives: Float[np.ndarray, " others"], *, scale: flo
 
 def draw_heads(ax: Axes, found: Mapping[str, Estimate], *, title: str, ylabel: str) -> None:
     """One point a head with its 95 % interval."""
-    middle = np.array([estimate.value for estimate in found.values()])
-    bars = np.abs(np.array([(estimate.low, estimate.high) for estimate in found.values()]).T - middle)
+    middle, bars = plotting.whiskers(found.values())
     colors = [plotting.PALETTE[1 if "2" in name else 0] for name in found]
     for place, (value, low, high, color) in enumerate(zip(middle, *bars, colors, strict=True)):
         ax.errorbar(place, value, [[low], [high]], fmt="o", color=color, capsize=4)
@@ -110,8 +109,7 @@ def draw_over(ax: Axes, found: Mapping[str, Mapping[float, Estimate]], *, title:
     places = sorted({place for points in found.values() for place in points})
     apart = 0.012 * (places[-1] - places[0])
     for number, (name, points) in enumerate(found.items()):
-        middle = np.array([estimate.value for estimate in points.values()])
-        bars = np.abs(np.array([(estimate.low, estimate.high) for estimate in points.values()]).T - middle)
+        middle, bars = plotting.whiskers(points.values())
         x = np.array(list(points)) + (number - (len(found) - 1) / 2) * apart
         ax.errorbar(x, middle, bars, fmt="o-", color=plotting.PALETTE[number], label=name, capsize=3, linewidth=1.5)
     ax.set_xticks(places)

@@ -160,11 +160,9 @@ def draw_norm_and_quality(ax: Axes, quality: np.ndarray, norms: np.ndarray, *, t
 def draw_gains(ax: Axes, gains: Mapping[str, Mapping[str, Estimate]], *, title: str, unit: str) -> None:
     """Paired differences with their intervals, one line a head; one colour a condition, all with the same first heads."""
     for number, (condition, found) in enumerate(gains.items()):
-        values = list(found.values())
-        place = np.arange(len(values)) + 0.14 * (2 * number - len(gains) + 1)
-        spread = [[e.value - e.low for e in values], [e.high - e.value for e in values]]
-        middle = [e.value for e in values]
-        ax.errorbar(middle, place, xerr=spread, fmt="o", color=plotting.PALETTE[number], capsize=3, label=condition)
+        middle, bars = plotting.whiskers(found.values())
+        place = np.arange(len(middle)) + 0.14 * (2 * number - len(gains) + 1)
+        ax.errorbar(middle, place, xerr=bars, fmt="o", color=plotting.PALETTE[number], capsize=3, label=condition)
     heads = max(gains.values(), key=len)
     ax.set_yticks(np.arange(len(heads)), list(heads))
     ax.axvline(0, color="black", linewidth=1)

@@ -145,16 +145,8 @@ def draw_life(ax: Axes, histories: Mapping[str, Float[np.ndarray, " steps"]], co
 
 def draw_estimates(ax: Axes, found: Mapping[str, Estimate], *, title: str, xlabel: str) -> None:
     """One point a row with its 95 % interval, the first at the top; a dotted line at zero."""
-    for place, estimate in enumerate(found.values()):
-        low, high = estimate.value - estimate.low, estimate.high - estimate.value
-        ax.errorbar(
-            estimate.value,
-            place,
-            xerr=[[max(low, 0)], [max(high, 0)]],
-            fmt="o",
-            color=plotting.PALETTE[place % 8],
-            capsize=4,
-        )
+    for place, (value, bars) in enumerate(zip(*(part.T for part in plotting.whiskers(found.values())), strict=True)):
+        ax.errorbar(value, place, xerr=bars[:, None], fmt="o", color=plotting.PALETTE[place % 8], capsize=4)
     ax.axvline(0, color="black", linestyle=":", linewidth=1)
     ax.set_yticks(range(len(found)), list(found))
     ax.invert_yaxis()

@@ -160,7 +160,7 @@ def draw_articulation(
     for boundary in alignment.boundaries_s:
         axes[1].axvline(boundary, color="#cccccc", linewidth=0.7)
     axes[1].set(title="Jaw and lips", xlabel="time (s)", ylabel="share of the largest move", xlim=(0, times[-1]))
-    axes[1].legend(ncols=3, loc="upper right")
+    axes[1].legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.3))
 
 
 def draw_formant_chart(ax: Axes, measured: pd.DataFrame, published: pd.DataFrame, *, title: str) -> None:
@@ -217,7 +217,7 @@ def draw_covariates(axes: Sequence[Axes] | np.ndarray, people: People, names: Se
     for ax, name, count in ((axes[6], "nationality", people.nationality), (axes[7], "accent", people.accent)):
         ax.bar(names, np.bincount(count, minlength=len(names)), color=plotting.PALETTE[2])
         ax.set(title=name, ylabel="people")
-    axes[0].legend()
+    axes[2].legend()
 
 
 def draw_correlations(ax: Axes, correlation: Float[np.ndarray, "cavities parameters"], *, title: str) -> None:
@@ -235,8 +235,7 @@ def draw_estimates(
 ) -> None:
     """Measured values with intervals, and the line on which they must lie."""
     ax.plot(list(truth), list(truth.values()), color=plotting.PALETTE[7], label="closed form")
-    middle = np.array([e.value for e in points.values()])
-    bars = np.abs(np.array([(e.low, e.high) for e in points.values()]).T - middle)
+    middle, bars = plotting.whiskers(points.values())
     ax.errorbar(list(points), middle, bars, fmt="o", color=plotting.PALETTE[0], capsize=4, label="measured, 95 %")
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)

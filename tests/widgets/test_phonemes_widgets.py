@@ -42,7 +42,7 @@ EXPLORERS = {
         lambda: widgets.explore_link({0.0: (0 * TESTS.errors, TESTS.errors > 9), 0.6: (TESTS.explained, TESTS.rejected())}, PHONES, NAMES, (3,)),
         {"link": 0.0},
     ),
-    "splits": (lambda: widgets.explore_splits(ERRORS), {"split": "subjects", "trainings": 0.5}),
+    "splits": (lambda: widgets.explore_splits(ERRORS, ("IY", "N")), {"split": "subjects", "trainings": 0.5}),
     "null": (lambda: widgets.explore_null(TESTS), {"phoneme": "N", "measurement": "20 ch-ch", "B": 19}),
     "face": (
         lambda: widgets.explore_face(EXPLAINED, {"open": NASALS, "closed": 0 * NASALS}, study.MEASUREMENTS),
@@ -104,10 +104,11 @@ def test_stars_stand_on_the_rejected_pairs(ax):
 def test_pairs_whose_bound_is_not_below_one_are_left_blank(ax):
     errors = np.stack([np.full((2, 2), 1.2), np.full((2, 2), 1.2)])
     errors[:, 0, 1] = 0.5
-    widgets.draw_declared(ax, errors, title="t")
+    widgets.draw_declared(ax, errors, ("IY", "N"), title="t")
     shown = ax.images[0].get_array()
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown)).tolist() == [[True, False], [True, True]]
     assert "25% declared" in ax.get_title()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["IY", "N"]
 
 
 def test_bars_of_the_leak_are_the_tables_shares(ax):
