@@ -26,7 +26,7 @@ from paper_utils.mesh.renderer import render
 from paper_utils.mesh.shading import directional_light
 from paper_utils.methods import phonemes as method
 from paper_utils.metrics import predictability
-from paper_utils.metrics.statistics import Estimate, wilson_interval
+from paper_utils.metrics.statistics import Estimate
 from paper_utils.studies.phonemes import KEPT
 from paper_utils.widgets.explorer import explorer
 from paper_utils.world.anthropometry import Measurement
@@ -173,9 +173,8 @@ def draw_step_up(ax: Axes, p_values: Float[np.ndarray, ...], *, label: str, colo
 def draw_class_bars(ax: Axes, table: pd.DataFrame, *, title: str, kind: str = "linked") -> None:
     """Share of pairs rejected in each class of phonemes with Wilson's interval (of `studies.phonemes.by_class`)."""
     rows = table[(table["measurements"] == kind) & (table["class"] != "all")]
-    shares, bars = plotting.whiskers(
-        wilson_interval(*row) for row in rows[["rejected", "pairs"]].itertuples(index=False)
-    )
+    found = rows[["share", "low", "high", "pairs"]].itertuples(index=False)
+    shares, bars = plotting.whiskers(Estimate(*row, "share, Wilson") for row in found)
     colors = [CLASS_COLOR[name] for name in rows["class"]]
     ax.bar(rows["class"], 100 * shares, color=colors, yerr=100 * bars, capsize=3)
     for x, (share, pairs) in enumerate(zip(rows["share"], rows["pairs"], strict=True)):
