@@ -470,7 +470,7 @@ def draw_scores(ax: Axes, pairs: PairScores, stratum: str = "U", *, title: str) 
         label=f"EER {100 * rate:.1f} % ({STRATUM_NAMES[stratum]})",
     )
     ax.set(title=title, xlabel="cosine of voice and face", ylabel="density")
-    ax.legend(loc="upper center")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def draw_people(

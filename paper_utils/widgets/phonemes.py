@@ -156,7 +156,7 @@ def draw_null(
     ax.axvline(observed, color=plotting.PALETTE[1], label=f"observed: p = {p:.4f}{told}")
     ax.axvline(1, color="black", linestyle=":", linewidth=1)
     ax.set(title=title, xlabel="normalised error (1: as bad as knowing nothing)", ylabel="permutations")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+    ax.legend(loc="upper right", fontsize=8.5)
 
 
 def draw_step_up(ax: Axes, p_values: Float[np.ndarray, ...], *, label: str, color: str, q: float = 0.05) -> None:

@@ -152,14 +152,14 @@ def draw_articulation(
     axes[0].imshow(
         shown.T, origin="lower", aspect="auto", extent=extent, cmap=plotting.SEQUENTIAL, interpolation="nearest"
     )
-    axes[0].set(title="Log area of the tract", xlabel="time (s)", ylabel="section (1 glottis, 44 lips)")
+    axes[0].set(title="Log area of the tract", xlabel="time (s)", ylabel="section\n(1 glottis, 44 lips)")
     axes[0].grid(False)
     _mark_phones(axes[0], alignment)
     for (name, values), color in zip(visemes.items(), plotting.PALETTE, strict=False):
         axes[1].plot(times, values, color=color, label=name)
     for boundary in alignment.boundaries_s:
         axes[1].axvline(boundary, color="#cccccc", linewidth=0.7)
-    axes[1].set(title="Jaw and lips", xlabel="time (s)", ylabel="share of the largest move", xlim=(0, times[-1]))
+    axes[1].set(title="Jaw and lips", xlabel="time (s)", ylabel="share of the\nlargest move", xlim=(0, times[-1]))
     axes[1].legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.3))
 
 
@@ -217,7 +217,7 @@ def draw_covariates(axes: Sequence[Axes] | np.ndarray, people: People, names: Se
     for ax, name, count in ((axes[6], "nationality", people.nationality), (axes[7], "accent", people.accent)):
         ax.bar(names, np.bincount(count, minlength=len(names)), color=plotting.PALETTE[2])
         ax.set(title=name, ylabel="people")
-    axes[2].legend()
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def draw_correlations(ax: Axes, correlation: Float[np.ndarray, "cavities parameters"], *, title: str) -> None:
