@@ -23,7 +23,7 @@ def _pocketsphinx() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             "forced alignment needs pocketsphinx, which is not installed: pip install 'paper-utils[align]'; "
-            "or align with the Montreal Forced Aligner and read its TextGrids (paper_utils.data.phones.read_textgrids)"
+            "or align with the Montreal Forced Aligner and read its TextGrids (paper_utils.data.phone_corpora.read_textgrids)"
         ) from error
 
 

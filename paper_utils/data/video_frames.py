@@ -21,7 +21,7 @@ from torch import Tensor
 from paper_utils import safe_files
 from paper_utils.data.face_images import ImageError, ImageFiles, computed_ahead, decode, string_array
 from paper_utils.data.face_lists import first_few
-from paper_utils.data.voxceleb import SpeakerTable
+from paper_utils.data.voxceleb_speakers import SpeakerTable
 
 POINTS = 68
 LANDMARK_SUFFIX = ".npy"  # of the file beside a frame, in the place of .jpg
@@ -225,7 +225,7 @@ def read_frames(root: str | Path, *, table: SpeakerTable | None = None) -> Video
     root
         The folder; which of the two it is is found out.
     table
-        From `paper_utils.data.voxceleb.read_meta` (``vox1_meta.csv``); folders are named by its column ``VGGFace1 ID``. People of the
+        From `paper_utils.data.voxceleb_speakers.read_meta` (``vox1_meta.csv``); folders are named by its column ``VGGFace1 ID``. People of the
         folder whom it does not know are left out and listed.
 
     Returns

@@ -14,20 +14,19 @@ from torch import Tensor
 
 from paper_utils.data.face_images import MAX_EAGER_BYTES, string_array
 from paper_utils.data.face_lists import first_few
-from paper_utils.data.matching_lists import Items, TrialItems
+from paper_utils.data.matching_lists import TrialItems
 from paper_utils.data.samples import LabelledImages
 from paper_utils.data.speech import Voices
+from paper_utils.data.trial_builders import Items
 from paper_utils.data.vggface import SIZES, ScaledFaces, read_archive
-from paper_utils.data.voxceleb import (
+from paper_utils.data.voice_features import FrontEnd
+from paper_utils.data.voxceleb import SpeakerRecordings, read_features, read_wav
+from paper_utils.data.voxceleb_speakers import (
     PUBLISHED_PEOPLE,
-    FrontEnd,
-    SpeakerRecordings,
     SpeakerTable,
     letter_split,
-    read_features,
     read_meta,
     read_split_list,
-    read_wav,
 )
 
 META, WAV, FEATURES, FACES = "vox1_meta.csv", "wav", "fbank", "VGG_ALL_FRONTAL"
@@ -146,13 +145,13 @@ class VoicesAndFaces:
 
     @property
     def voice_items(self) -> Items:
-        """Recordings for `matching_lists`, named ``.wav`` as in the published lists even where features are stored."""
+        """Recordings for `trial_builders`, named ``.wav`` as in the published lists even where features are stored."""
         paths = [f"{path.rsplit('.', 1)[0]}.wav" for path in self.voices.paths.tolist()]
         return Items(string_array(paths, self.name), self.voices.identities.numpy())
 
     @property
     def face_items(self) -> Items:
-        """Pictures for `matching_lists`."""
+        """Pictures for `trial_builders`."""
         return Items(self.faces.source.paths, self.faces.identities.numpy())
 
     def rows_of(self, trials: TrialItems) -> tuple[Int[np.ndarray, " probes"], Int[np.ndarray, " gallery"]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 PRECISIONS = ("32-true", "bf16-mixed")
 SIZES = ("tiny", "paper")
+SEED = 0
 
 Modules = Mapping[str, nn.Module]
 
@@ -52,6 +54,31 @@ class Step:
     def parameters(self) -> list[nn.Parameter]:
         """All that learns."""
         return [p for module in self.modules.values() for p in module.parameters() if p.requires_grad]
+
+
+def chance(stream: int = 0) -> torch.Generator:
+    """A generator of this package's seed."""
+    return torch.Generator().manual_seed(1000 * SEED + stream)
+
+
+def noise(*shape: int, stream: int = 0) -> Tensor:
+    """Standard normal numbers."""
+    return torch.randn(shape, generator=chance(stream))
+
+
+def whole(high: int, *shape: int, stream: int = 0) -> Tensor:
+    """Whole numbers from 0 to ``high - 1``."""
+    return torch.randint(high, shape, generator=chance(stream))
+
+
+def sgd(rate: float, decay: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    """Gradient descent with momentum 0.9."""
+    return functools.partial(torch.optim.SGD, lr=rate, momentum=0.9, weight_decay=decay)
+
+
+def adam(rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    """Adam with PyTorch's defaults but for the rate."""
+    return functools.partial(torch.optim.Adam, lr=rate)
 
 
 class InPrecision(nn.Module):

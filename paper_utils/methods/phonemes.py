@@ -24,7 +24,8 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils.data.phones import PhoneTokens, SubjectTable
+from paper_utils.data.phones import PhoneTokens
+from paper_utils.data.subject_tables import SubjectTable
 from paper_utils.metrics import predictability
 from paper_utils.training import Run, alone, batch_indices, gathered
 from paper_utils.world.anthropometry import Measurement, measure

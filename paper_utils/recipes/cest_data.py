@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from paper_utils.data import fitted_faces, video_frames, voxceleb
+from paper_utils.data import fitted_faces, video_frames, voxceleb_speakers
 from paper_utils.data.face_crops import PIXELS_PER_MM, SIZE, FaceCrop, crop_face, five_points
 from paper_utils.data.face_images import computed_ahead
 from paper_utils.mesh.model_files import read_model
@@ -261,7 +261,7 @@ def find_frames(data: str, root: str | Path) -> LocatedFrames:
         places = [root / name for name in video_frames.LAYOUTS]
         folder = next((place for place in places if place.is_dir()), root)
         meta = root / "vox1_meta.csv"
-        table = voxceleb.read_meta(meta) if meta.is_file() else None
+        table = voxceleb_speakers.read_meta(meta) if meta.is_file() else None
         return video_frames.read_frames(folder, table=table).with_landmarks().at_least(2)
     if data == "300w_lp":
         return fitted_faces.read_300wlp(root / "300W_LP" if (root / "300W_LP").is_dir() else root)

@@ -14,6 +14,7 @@ from paper_utils import safe_files
 from paper_utils.data import mead
 from paper_utils.data.emote_clips import Batch
 from paper_utils.data.face_lists import first_few
+from paper_utils.data.mead_names import SPLIT_OF_EMOTE
 from paper_utils.data.talking_faces import emotion_code
 from paper_utils.mesh.model_layouts import import_h5py
 from paper_utils.nn import whole_batch
@@ -62,7 +63,7 @@ class MeadSource:
 
     @classmethod
     def of_split(
-        cls, files: mead.MeadFiles, part: str, *, split: str = mead.SPLIT_OF_EMOTE, expressions: int = 50,
+        cls, files: mead.MeadFiles, part: str, *, split: str = SPLIT_OF_EMOTE, expressions: int = 50,
         classifier: nn.Module | None = None,
     ) -> MeadSource:  # fmt: skip
         """One part (train, val or test) of an official split of the clips that are there.

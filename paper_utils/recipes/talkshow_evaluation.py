@@ -26,6 +26,7 @@ from paper_utils.data.smplx_body import SmplxBody
 from paper_utils.experiment import Experiment
 from paper_utils.methods import talkshow as ts
 from paper_utils.metrics import motion as metric
+from paper_utils.metrics.beats import CONVENTIONS, arm_angles, beat_consistency, mean_angle_change
 from paper_utils.metrics.statistics import bootstrap_interval
 from paper_utils.nn.motion_autoencoder import FRAMES_A_CODE, MotionAutoencoder
 from paper_utils.nn.quantizer import perplexity
@@ -224,7 +225,7 @@ class _Measures:
         self._features = self._rows([_upper(clip)[None] for clip in clips])
         self._onsets = [onsets_s(resample(c.samples, show.SAMPLE_RATE, SPEECH_RATE), ONSET_MEL) for c in clips]
         self._change = {
-            unit: np.mean([metric.mean_angle_change(metric.arm_angles(one, unit_bones=unit)) for one in self._real], 0)
+            unit: np.mean([mean_angle_change(arm_angles(one, unit_bones=unit)) for one in self._real], 0)
             for unit in (False, True)
         }
 
@@ -259,10 +260,10 @@ class _Measures:
         }
         found: dict[str, Any] = {name: _mean(values, rng) for name, values in by_clip.items()}
         found["FGD (squared features)"] = metric.gesture_distance(self._features, self._rows(motion)).value
-        for convention in metric.CONVENTIONS:
+        for convention in CONVENTIONS:
             # The released constants belong to SMPL-X's arms; speeds are measured in those of the real motion here.
             change = self._change[convention == "corrected"]
-            score = metric.beat_consistency(joints, self._onsets, convention=convention, change=change).score
+            score = beat_consistency(joints, self._onsets, convention=convention, change=change).score
             found[f"beat consistency, {convention}"] = None if np.isnan(score) else score
         return found
 

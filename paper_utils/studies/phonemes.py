@@ -22,8 +22,9 @@ from torch import Tensor
 
 from paper_utils import training
 from paper_utils.audio_files import write_wav
-from paper_utils.data import alignments, phones
-from paper_utils.data.phones import SEXES, PhoneTokens, SubjectTable, phone_tokens
+from paper_utils.data import alignments, phone_corpora
+from paper_utils.data.phones import PhoneTokens, matched, phone_tokens
+from paper_utils.data.subject_tables import SEXES, SubjectTable, read_measurements
 from paper_utils.experiment import Experiment
 from paper_utils.methods import phonemes as method
 from paper_utils.metrics import predictability
@@ -633,18 +634,18 @@ def real_speech(data: str, root: str | Path, sex: str) -> tuple[PhoneTokens, Sub
     """
     root = Path(root)
     if data == "visage":
-        tokens = phones.read_snippets(root / "extract_phoneme_processed", sex)
-        return phones.matched(tokens, phones.read_measurements(root / "AMs_final.csv"), missing="drop")
+        tokens = phone_corpora.read_snippets(root / "extract_phoneme_processed", sex)
+        return matched(tokens, read_measurements(root / "AMs_final.csv"), missing="drop")
     if data == "timit":
-        corpus = phones.read_timit(root)
+        corpus = phone_corpora.read_timit(root)
         found = [path for path in root.rglob("*") if path.name.upper() == "SPKRINFO.TXT"]
-        table = phones.read_spkrinfo(found[0] if found else root / "DOC" / "SPKRINFO.TXT", corpus.speakers)
+        table = phone_corpora.read_spkrinfo(found[0] if found else root / "DOC" / "SPKRINFO.TXT", corpus.speakers)
     elif data == "textgrids":
-        corpus = phones.read_textgrids(root / "audio", root / "grids")
-        table = phones.read_measurements(root / "measurements.csv", speakers=corpus.speakers)
+        corpus = phone_corpora.read_textgrids(root / "audio", root / "grids")
+        table = read_measurements(root / "measurements.csv", speakers=corpus.speakers)
     else:
         raise ValueError(f"data: expected one of {', '.join(REAL)}, found {data!r}")
-    tokens, table, lost = phones.matched(phone_tokens(corpus.voices), table, missing="drop")
+    tokens, table, lost = matched(phone_tokens(corpus.voices), table, missing="drop")
     chosen = table.of_sex(sex)
     return tokens.take(torch.from_numpy(np.isin(tokens.subjects.numpy(), chosen.subjects))), chosen, lost
 

@@ -24,6 +24,14 @@ from paper_utils.data.motion_clips import Clips
 from paper_utils.experiment import Experiment
 from paper_utils.methods import talkshow as ts
 from paper_utils.metrics import motion as metric
+from paper_utils.metrics.beats import (
+    SMOOTHING_FRAMES,
+    BeatConsistency,
+    arm_angles,
+    beat_consistency,
+    mean_angle_change,
+    motion_beats,
+)
 from paper_utils.metrics.frechet import frechet_distance
 from paper_utils.metrics.statistics import Estimate, bootstrap_interval
 from paper_utils.nn.pixelcnn import PixelCnnConfig
@@ -551,17 +559,17 @@ def beat_scores(
     change: Float[np.ndarray, " 4"],
     *,
     convention: str = "corrected",
-) -> metric.BeatConsistency:
-    """`metrics.motion.beat_consistency`, with clips that have no onset left out of nothing: they are an error here."""
+) -> BeatConsistency:
+    """`metrics.beats.beat_consistency`, with clips that have no onset left out of nothing: they are an error here."""
     silent = [number for number, onsets in enumerate(onsets_s) if not len(onsets)]
     if silent:
         raise ValueError(f"onsets: clips {silent[:5]} have none; a beat score needs at least one in each clip")
-    return metric.beat_consistency(joints, onsets_s, change=change, convention=convention)
+    return beat_consistency(joints, onsets_s, change=change, convention=convention)
 
 
 def angle_changes(joints: Float[np.ndarray, "clips time 55 3"], *, unit_bones: bool) -> Float[np.ndarray, " 4"]:
     """Mean change a frame of the four arm angles over real clips: the unit of beats."""
-    return np.mean([metric.mean_angle_change(metric.arm_angles(one, unit_bones=unit_bones)) for one in joints], axis=0)
+    return np.mean([mean_angle_change(arm_angles(one, unit_bones=unit_bones)) for one in joints], axis=0)
 
 
 def lifted(upper: Float[Tensor, "*clips time 129"]) -> Float[np.ndarray, "*clips time"]:
@@ -584,8 +592,8 @@ def own_beats(
     joints: Float[np.ndarray, "clips time 55 3"], change: Float[np.ndarray, " 4"]
 ) -> list[Float[np.ndarray, " beats"]]:
     """Times at which each clip's left elbow comes to rest: a sound with these onsets is one that the motion is exactly in time with."""
-    smooth = gaussian_filter1d(joints, metric.SMOOTHING_FRAMES, axis=1, mode="nearest")
-    return [metric.motion_beats(metric.arm_angles(one), change=change)[2] for one in smooth]
+    smooth = gaussian_filter1d(joints, SMOOTHING_FRAMES, axis=1, mode="nearest")
+    return [motion_beats(arm_angles(one), change=change)[2] for one in smooth]
 
 
 def rolled(items: Sequence[Any], by: int = 4) -> list[Any]:

@@ -20,6 +20,7 @@ from paper_utils import plotting
 from paper_utils.animation import Framing, side_colours, skeleton_film
 from paper_utils.film import Film
 from paper_utils.metrics import motion as metric
+from paper_utils.metrics.beats import beat_consistency
 from paper_utils.metrics.statistics import Estimate
 from paper_utils.nn.pixelcnn import PixelCnn, PixelCnnConfig
 from paper_utils.widgets.explorer import explorer
@@ -195,7 +196,7 @@ def laboratory(
     onsets_s
         Of its sound.
     changes
-        Unit of beats for each of `metrics.motion.CONVENTIONS`.
+        Unit of beats for each of `metrics.beats.CONVENTIONS`.
     jitter_mm, delay, smooth
         White noise on every coordinate; frames that the motion is late; frames of Gaussian smoothing.
     seed
@@ -205,7 +206,7 @@ def laboratory(
     moved = gaussian_filter1d(moved, smooth, axis=0, mode="nearest") if smooth else moved
     moved = moved + jitter_mm / 1000 * np.random.default_rng(seed).standard_normal(real.shape)
     beats = {
-        f"beats, {name}": metric.beat_consistency([moved], [onsets_s], change=change, convention=name).score
+        f"beats, {name}": beat_consistency([moved], [onsets_s], change=change, convention=name).score
         for name, change in changes.items()
     }
     body = metric.BODY_JOINTS

@@ -1,20 +1,17 @@
-"""Trial lists: the published text formats, lists made anew, strata, and what is refused."""
+"""Trial lists: the published text formats, strata, and what is refused."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from paper_utils.data import matching_lists as ml
+from paper_utils.data import trial_builders
 from paper_utils.data.face_images import string_array
 from paper_utils.data.face_lists import MissingImagesError
-from paper_utils.data.voxceleb import SpeakerTable
+from paper_utils.data.voxceleb_speakers import SpeakerTable
 
 NATIONS = ("India", "Ireland", "UK", "USA")
 PEOPLE = [  # identifier, name, sex (1 man), nationality
@@ -54,7 +51,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def items(people: SpeakerTable, counts: list[int], kind: str) -> ml.Items:
+def items(people: SpeakerTable, counts: list[int], kind: str) -> trial_builders.Items:
     """As many items of each person as `counts` says."""
     owner = np.repeat(np.arange(len(people)), counts)
     number = np.concatenate([np.arange(count) for count in counts])
@@ -62,7 +59,7 @@ def items(people: SpeakerTable, counts: list[int], kind: str) -> ml.Items:
         paths = [f"{people.voxceleb_ids[i]}/v{n % 3}/{n:05d}.wav" for i, n in zip(owner, number, strict=True)]
     else:
         paths = [f"{people.vggface_names[i]}/{n:08d}.jpg" for i, n in zip(owner, number, strict=True)]
-    return ml.Items(string_array(paths, "items"), owner)
+    return trial_builders.Items(string_array(paths, "items"), owner)
 
 
 def equal(first: object, second: object) -> bool:
@@ -231,9 +228,9 @@ def test_files_that_a_list_names_must_exist(people, tmp_path):
 
 def test_paths_with_blanks_cannot_be_written(people, tmp_path):
     voices, faces = items(people, [1] * 7, "voice"), items(people, [1] * 7, "face")
-    blank = ml.Items(np.strings.replace(faces.paths, "Adam_Brody", "Adam Brody"), faces.people)
+    blank = trial_builders.Items(np.strings.replace(faces.paths, "Adam_Brody", "Adam Brody"), faces.people)
     with pytest.raises(ValueError, match=r"list\.txt: 1 paths have blanks in them: Adam Brody/00000000\.jpg; rename"):
-        ml.write_list(tmp_path / "list.txt", ml.build_retrieval(voices, blank, direction="v2f"))
+        ml.write_list(tmp_path / "list.txt", trial_builders.build_retrieval(voices, blank, direction="v2f"))
     assert not (tmp_path / "list.txt").exists()
 
 
@@ -257,144 +254,9 @@ def test_strata_say_who_has_an_impostor_and_which_groups_are_not_testable(people
     assert str(sizes["G"]) == "G: 7 of 7 people in 2 groups have an impostor"
 
 
-def test_a_stratum_of_single_people_is_not_testable(people):
-    some = people.take(np.array([0, 1, 2]))
-    sizes = ml.strata_sizes(some.covariates, some.covariate_names, ["N"])
-    assert not sizes["N"].testable
-    everything = items(some, [2, 2, 2], "voice"), items(some, [2, 2, 2], "face")
-    with pytest.raises(
-        ValueError,
-        match=r"stratum N is not testable: of 6 probes 0 have nobody .* 6 have fewer than 1 impostors there; see `strata_sizes`",
-    ):
-        ml.build_matching(*everything, some.covariates, direction="v2f", stratum="N", rng=np.random.default_rng(0))
-
-
 def test_a_stratum_needs_its_covariates(people):
     sex = {"sex": people.covariates["sex"]}
     with pytest.raises(ValueError, match="stratum GN needs the covariates sex, nationality; found sex"):
         ml.strata_sizes(sex, people.covariate_names, ["GN"])
     with pytest.raises(ValueError, match="stratum: expected one of U, G, N, GN, found 'A'"):
         ml.strata_sizes(sex, people.covariate_names, ["A"])
-
-
-# --------------------------------------------------------------------------------------------------------- making lists
-
-
-@pytest.mark.parametrize("direction", ["v2f", "f2v"])
-@pytest.mark.parametrize("stratum", ["U", "G", "N", "GN"])
-def test_lists_made_anew_are_saved_and_read_back_identical(direction, stratum, people, tmp_path):
-    voices, faces = items(people, [3, 4, 1, 2, 5, 0, 2], "voice"), items(people, [2, 1, 0, 6, 3, 2, 1], "face")
-    common = {"direction": direction, "stratum": stratum, "part": "val"}
-    match, left_match = ml.build_matching(voices, faces, people.covariates, rng=np.random.default_rng(1), **common)
-    verify, left_verify = ml.build_verification(
-        voices, faces, people.covariates, rng=np.random.default_rng(1), **common
-    )
-    assert left_match == left_verify
-    for kind, listing, read in (("match", match, ml.read_matching), ("verify", verify, ml.read_verification)):
-        path = tmp_path / ml.list_name(kind, direction, "val", stratum=stratum)
-        ml.write_list(path, listing)
-        assert equal(read(path, people), listing)
-    search = ml.build_retrieval(voices, faces, direction=direction)
-    path = tmp_path / ml.list_name("retrieval", direction)
-    ml.write_list(path, search)
-    assert equal(ml.read_retrieval(path, people), search)
-    again, _ = ml.build_matching(voices, faces, people.covariates, rng=np.random.default_rng(1), **common)
-    other, _ = ml.build_matching(voices, faces, people.covariates, rng=np.random.default_rng(2), **common)
-    assert equal(again, match)
-    assert again.lines() != other.lines()
-
-
-@given(data=st.data())
-@settings(max_examples=60)
-def test_every_probe_gets_equally_many_correct_trials(data):
-    count = data.draw(st.integers(2, 8))
-    numbers = st.lists(st.integers(0, 4), min_size=count, max_size=count).filter(any)
-    rows = [
-        (f"id{10001 + i}", f"P_{i}", data.draw(st.integers(0, 1)), data.draw(st.integers(0, 2))) for i in range(count)
-    ]
-    people = table(rows)
-    voice_counts, face_counts = data.draw(numbers), data.draw(numbers)
-    voices, faces = items(people, voice_counts, "voice"), items(people, face_counts, "face")
-    stratum, size = data.draw(st.sampled_from(list(ml.STRATA))), data.draw(st.integers(2, 4))
-    trials_per_probe = data.draw(st.integers(1, 3))
-    group = [tuple(row[2 + "GN".index(letter)] for letter in stratum.replace("U", "")) for row in rows]
-    # By enumeration: who can be tested, and why not.
-    positive = [face_counts[i] > 0 for i in range(count)]
-    rivals = [sum(face_counts[j] > 0 and j != i and group[j] == group[i] for j in range(count)) for i in range(count)]
-    testable = [positive[i] and rivals[i] >= size - 1 for i in range(count)]
-    arguments = {"direction": "v2f", "stratum": stratum, "size": size, "trials_per_probe": trials_per_probe}
-    build = lambda: ml.build_matching(voices, faces, people.covariates, rng=np.random.default_rng(0), **arguments)  # noqa: E731
-    if not sum(voice_counts[i] for i in range(count) if testable[i]):
-        with pytest.raises(ValueError, match="is not testable"):
-            build()
-        return
-    listing, left_out = build()
-    assert left_out.without_positive == sum(n for n, good in zip(voice_counts, positive, strict=True) if not good)
-    assert left_out.without_impostor == sum(voice_counts[i] for i in range(count) if positive[i] and not testable[i])
-    assert len(listing.probe_paths) == sum(voice_counts[i] for i in range(count) if testable[i])
-    assert set(Counter(listing.probe.tolist()).values()) == {trials_per_probe}
-    own = listing.probe_people[listing.probe]
-    assert (listing.gallery_people[listing.positive] == own).all()
-    others = listing.gallery_people[listing.negatives]
-    for person, row in zip(own.tolist(), others.tolist(), strict=True):
-        assert person not in row
-        assert len(set(row)) == size - 1
-        assert all(group[other] == group[person] for other in row)
-    # Positives of a probe differ as long as its person has enough pictures.
-    for probe in range(len(listing.probe_paths)):
-        chosen = listing.positive[listing.probe == probe]
-        assert len(set(chosen.tolist())) == min(trials_per_probe, face_counts[listing.probe_people[probe]])
-
-
-def test_impostors_are_equally_likely_people_however_many_pictures_they_have(people):
-    voices, faces = items(people, [400, 0, 0, 0, 0, 0, 0], "voice"), items(people, [3, 1, 50, 2, 2, 4, 9], "face")
-    listing, _ = ml.build_matching(
-        voices, faces, people.covariates, direction="v2f", rng=np.random.default_rng(0), trials_per_probe=30
-    )
-    counts = np.bincount(listing.gallery_people[listing.negatives].reshape(-1), minlength=7)
-    assert counts[0] == 0
-    # 12,000 draws, 2,000 expected of each of six people, standard deviation 41.
-    assert np.abs(counts[1:] - 2000).max() < 5 * 41
-    pictures = np.bincount(listing.negatives.reshape(-1), minlength=len(listing.gallery_paths))
-    of_two = pictures[listing.gallery_people == 2]
-    assert (of_two.size, of_two.min() > 10) == (50, True)
-    wide, _ = ml.build_matching(
-        voices, faces, people.covariates, direction="v2f", rng=np.random.default_rng(0), trials_per_probe=10, size=4
-    )
-    places = np.stack([np.bincount(column, minlength=7) for column in wide.gallery_people[wide.negatives].T])
-    # 4,000 draws in each place of the gallery, 667 expected, standard deviation 24.
-    assert np.abs(places[:, 1:] - 667).max() < 5 * 24
-
-
-def test_verification_lists_are_balanced_for_every_probe(people):
-    voices, faces = items(people, [2] * 7, "voice"), items(people, [3] * 7, "face")
-    listing, left_out = ml.build_verification(
-        voices, faces, people.covariates, direction="f2v", rng=np.random.default_rng(0), each=2
-    )
-    assert left_out == ml.LeftOut(0, 0)
-    assert len(listing) == 4 * 21
-    assert listing.same.reshape(21, 4).tolist() == [[True, True, False, False]] * 21
-    assert len(set(listing.lines())) == len(listing)
-
-
-def test_the_world_covariates_serve_as_well(people):
-    covariates = {"sex": torch.tensor([0, 0, 1, 1]), "age": torch.tensor([20.0, 30.0, 40.0, 50.0])}
-    some = people.take(np.arange(4))
-    listing, _ = ml.build_matching(
-        items(some, [1] * 4, "voice"), items(some, [1] * 4, "face"), covariates, direction="v2f", stratum="G",
-        rng=np.random.default_rng(0), trials_per_probe=1,
-    )  # fmt: skip
-    assert listing.gallery_people[listing.negatives[:, 0]].tolist() == [1, 0, 3, 2]
-
-
-def test_impossible_requests_are_refused(people):
-    voices, faces = items(people, [1] * 7, "voice"), items(people, [1] * 7, "face")
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="expected size >= 2 and trials_per_probe >= 1, found 1 and 3"):
-        ml.build_matching(voices, faces, people.covariates, direction="v2f", rng=rng, size=1)
-    with pytest.raises(ValueError, match="each: expected at least 1 pair of either kind, found 0"):
-        ml.build_verification(voices, faces, people.covariates, direction="v2f", rng=rng, each=0)
-    with pytest.raises(ValueError, match=r"gallery: people must be rows 0\.\.2 of the covariates"):
-        ml.build_matching(voices, faces, people.take(np.arange(3)).covariates, direction="v2f", rng=rng)
-    with pytest.raises(ValueError, match="items: expected a person for each, found 0 items and 0 people"):
-        ml.Items(string_array([], "items"), np.zeros(0, dtype=np.int64))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from paper_utils.data import video_frames
 from paper_utils.data.face_images import ImageError
-from paper_utils.data.voxceleb import read_meta
+from paper_utils.data.voxceleb_speakers import read_meta
 
 META = "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid10001\tA.J._Buckley\tm\tIreland\tdev\nid10002\tA.R._Rahman\tm\tIndia\ttest\n"
 

@@ -12,8 +12,11 @@ import torch
 from PIL import Image
 
 from paper_utils.data import matching_lists as ml
+from paper_utils.data import trial_builders
 from paper_utils.data import voices_and_faces as vf
 from paper_utils.data import voxceleb as vx
+from paper_utils.data.voice_features import FrontEnd
+from paper_utils.data.voxceleb_speakers import LIST_COLUMNS, META_COLUMNS, read_meta
 
 # Identifier, name, gender, nationality, recordings, pictures. Parts: A-B val, C-E test, F-Z train.
 PEOPLE = [
@@ -28,7 +31,7 @@ PEOPLE = [
     ("id10312", "Fawad_Khan", "m", "Pakistan", 0, 2),  # no recordings
     ("id10313", "Felicia_Day", "f", "USA", 0, 0),  # neither
 ]
-SETTINGS = vx.FrontEnd(activity="none")
+SETTINGS = FrontEnd(activity="none")
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def data(tmp_path: Path) -> Path:
     root, rng = tmp_path / "data", np.random.default_rng(0)
     root.mkdir()
     lines = [f"{i}\t{name}\t{gender}\t{nation}\tdev\n" for i, name, gender, nation, _, _ in PEOPLE]
-    (root / "vox1_meta.csv").write_text("\t".join(vx.META_COLUMNS) + "\n" + "".join(lines))
+    (root / "vox1_meta.csv").write_text("\t".join(META_COLUMNS) + "\n" + "".join(lines))
     for number, (identifier, name, _, _, recordings, pictures) in enumerate(PEOPLE):
         for clip in range(recordings):
             path = root / "wav" / identifier / f"video{clip}" / "00001.wav"
@@ -125,11 +128,11 @@ def test_stored_features_are_taken_where_they_are(data):
 
 
 def test_published_lists_may_say_the_split(data):
-    table = vx.read_meta(data / "vox1_meta.csv")
+    table = read_meta(data / "vox1_meta.csv")
     chosen = ("id10005", "id10270", "id10078")
     rows = [next(p for p in PEOPLE if p[0] == identifier) for identifier in chosen]
     lines = [f"{','.join(row[:4])},{'none' if row[0] == 'id10078' else 'test'}\n" for row in rows]
-    (data / "vox1_test.csv").write_text(",".join(vx.LIST_COLUMNS) + "\n" + "".join(lines))
+    (data / "vox1_test.csv").write_text(",".join(LIST_COLUMNS) + "\n" + "".join(lines))
     test = vf.read(data, ["test"], front_end=SETTINGS, lists=True)["test"]
     assert test.people.vggface_names == ("Aaron_Yoo", "Eartha_Kitt")
     assert test.report.dropped == ("id10078",)
@@ -146,7 +149,7 @@ def test_lists_name_rows_of_the_data(stored, data, tmp_path):
     if stored:
         vx.write_features(vx.read_wav(data / "wav", front_end=SETTINGS), data / "fbank")
     test = vf.read(data, ["test"], front_end=None if stored else SETTINGS)["test"]
-    listing, _ = ml.build_matching(
+    listing, _ = trial_builders.build_matching(
         test.voice_items, test.face_items, test.covariates, direction="v2f", rng=np.random.default_rng(0)
     )
     path = tmp_path / ml.list_name("match", "v2f")
@@ -159,7 +162,7 @@ def test_lists_name_rows_of_the_data(stored, data, tmp_path):
     similarity = (voice[:, None] == face[None]).astype(float)
     assert (similarity[again.probe, again.positive] == 1).all()
     assert (similarity[again.probe[:, None], again.negatives] == 0).all()
-    other, _ = ml.build_verification(
+    other, _ = trial_builders.build_verification(
         test.voice_items, test.face_items, test.covariates, direction="f2v", rng=np.random.default_rng(0)
     )
     probes, gallery = test.rows_of(other)
@@ -171,7 +174,7 @@ def test_lists_name_rows_of_the_data(stored, data, tmp_path):
 
 def test_items_that_the_data_lacks_are_counted(data):
     test = vf.read(data, ["test"], front_end=SETTINGS)["test"]
-    listing = ml.build_retrieval(test.voice_items, test.face_items, direction="f2v")
+    listing = trial_builders.build_retrieval(test.voice_items, test.face_items, direction="f2v")
     (data / "VGG_ALL_FRONTAL" / "Cliff_Curtis" / "00000002.jpg").unlink()
     smaller = vf.read(data, ["test"], front_end=SETTINGS)["test"]
     with pytest.raises(

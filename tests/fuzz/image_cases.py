@@ -27,7 +27,7 @@ from paper_utils.data import (
     lfw,
     vggface,
     video_frames,
-    voxceleb,
+    voxceleb_speakers,
 )
 
 SIZE = records.SIZE
@@ -107,7 +107,7 @@ def voxceleb_frames(folder: Path) -> None:
 
 def read_frames(folder: Path) -> None:
     found = video_frames.read_frames(
-        folder / "unzippedIntervalFaces", table=voxceleb.read_meta(folder / "vox1_meta.csv")
+        folder / "unzippedIntervalFaces", table=voxceleb_speakers.read_meta(folder / "vox1_meta.csv")
     )
     found.landmarks(0)
     found.pixels(0)
@@ -157,7 +157,7 @@ CASES = (
     Case("bin", training_set, lambda f: every(insightface.read_bin(f / "lfw.bin", size=SIZE).faces), ("lfw.bin",), ("data.insightface.read_bin",)),
     Case("vggface", archive, read_archive, ("VGG/Ann/00000001.jpg", "Ann.txt"), ("data.vggface.read_archive", "data.vggface.read_addresses", "data.vggface.read_all_addresses")),
     Case("video_frames", voxceleb_frames, read_frames, ("unzippedIntervalFaces/data/A.J._Buckley/1.6/J9/11/0000025.jpg", "unzippedIntervalFaces/data/A.J._Buckley/1.6/J9/11/0000025.npy", "vox1_meta.csv"),
-         ("data.video_frames.read_frames", "data.video_frames.read_landmarks", "data.voxceleb.read_meta")),
+         ("data.video_frames.read_frames", "data.video_frames.read_landmarks", "data.voxceleb_speakers.read_meta")),
     Case("motion_jpeg", motion_jpeg, read_motion_jpeg, ("video.mjpg",), ("data.florence.open_video",)),
     Case("fitted_faces", parameters, read_parameters, ("300W_LP/AFW/AFW_1_0.mat", "300W_LP/landmarks/AFW/AFW_1_0_pts.mat", "AFLW2000/image00002.mat"),
          ("data.fitted_faces.read_300wlp", "data.fitted_faces.read_aflw2000", "data.fitted_faces.read_parameters")),

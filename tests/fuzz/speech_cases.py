@@ -10,13 +10,24 @@ import torch
 from data import test_covariate_files as covariates
 from data import test_matching_lists as trials
 from data import test_phone_corpora as corpora
-from data import test_voxceleb as speakers
+from data import test_voxceleb as recordings
+from data import test_voxceleb_speakers as speakers
 from fuzz.cases import Case
 
 from paper_utils import audio_files
-from paper_utils.data import alignments, covariate_files, matching_lists, phones, voices_and_faces, voxceleb
+from paper_utils.data import (
+    alignments,
+    covariate_files,
+    matching_lists,
+    phone_corpora,
+    subject_tables,
+    voices_and_faces,
+    voxceleb,
+    voxceleb_speakers,
+)
 from paper_utils.data.clip_files import read_speech
 from paper_utils.data.speech import Alignment
+from paper_utils.data.voice_features import FrontEnd
 
 RATE = 16_000
 SOUNDS = {
@@ -29,7 +40,7 @@ SOUNDS = {
 }
 MEASURED = "speaker,sex,age,nose,chin\n1,F,30,1.5,2\n2,M,40,2.5,3\n"
 POINTS = "speaker,x1,y1,z1,x2,y2,z2\n1,1,2,3,4,5,6\n2,1,2,3,4,5,7\n"
-FRONT_END = voxceleb.FrontEnd(activity="none", minimum=1)
+FRONT_END = FrontEnd(activity="none", minimum=1)
 
 
 def tone(seconds: float = 0.4) -> np.ndarray:
@@ -63,13 +74,13 @@ def tables(folder: Path) -> None:
 
 
 def read_tables(folder: Path) -> None:
-    phones.read_measurements(folder / "measured.csv", covariates=("age",))
-    phones.read_landmarks(folder / "points.csv", unit="mm")
-    phones.read_spkrinfo(folder / "SPKRINFO.TXT", ("FCJF0", "MABC1"))
+    subject_tables.read_measurements(folder / "measured.csv", covariates=("age",))
+    subject_tables.read_landmarks(folder / "points.csv", unit="mm")
+    phone_corpora.read_spkrinfo(folder / "SPKRINFO.TXT", ("FCJF0", "MABC1"))
 
 
 def qls(folder: Path) -> None:
-    count = 3 * phones.MASK_POINTS
+    count = 3 * phone_corpora.MASK_POINTS
     (folder / "qls.csv").write_text(f"ID,{','.join(map(str, range(count)))}\n12,{','.join(['1.5'] * count)}\n")
 
 
@@ -88,13 +99,13 @@ def read_covariates(folder: Path) -> None:
 def voxceleb_folder(folder: Path) -> None:
     (folder / "vox1_meta.csv").write_text(speakers.META)
     (folder / "vox1_test.csv").write_text(speakers.LIST)
-    speakers.record(folder / "wav" / "id10270" / "5r0d" / "00001.wav", speakers.speech(0.4, 1))
+    recordings.record(folder / "wav" / "id10270" / "5r0d" / "00001.wav", recordings.speech(0.4, 1))
     (folder / "fbank" / "id10270").mkdir(parents=True)
     np.save(folder / "fbank" / "id10270" / "1.npy", np.ones((5, 64), np.float32))
 
 
 def read_voxceleb(folder: Path) -> None:
-    voxceleb.read_split_list(folder / "vox1_test.csv", voxceleb.read_meta(folder / "vox1_meta.csv"))
+    voxceleb_speakers.read_split_list(folder / "vox1_test.csv", voxceleb_speakers.read_meta(folder / "vox1_meta.csv"))
     voxceleb.read_wav(folder / "wav", front_end=FRONT_END).features(0)
     stored = voxceleb.read_features(folder / "fbank")
     stored.features(0)
@@ -124,7 +135,7 @@ def both_modalities(folder: Path) -> None:
     lines = [f"{identifier}\t{name}\tf\tUSA\tdev\n" for identifier, name in people.items()]
     (folder / "vox1_meta.csv").write_text(speakers.META.splitlines()[0] + "\n" + "".join(lines))
     for row, (identifier, name) in enumerate(people.items()):
-        speakers.record(folder / "wav" / identifier / "v" / "00001.wav", tone())
+        recordings.record(folder / "wav" / identifier / "v" / "00001.wav", tone())
         pictures(folder, f"VGG_ALL_FRONTAL/{name}/{row + 1:08d}.jpg", size=(16, 16))
 
 
@@ -138,15 +149,15 @@ CASES = (
     Case("sounds", sounds, lambda f: [audio_files.read_audio(f / name) for name in SOUNDS], tuple(SOUNDS), ("audio_files.read_audio",)),
     Case("speech", sounds, lambda f: read_speech(f / "b.flac", expected_rate=8000), ("b.flac",), ("data.clip_files.read_speech",)),
     Case("alignments", textgrids, read_alignments, ("long.TextGrid", "short.TextGrid", "A.PHN"), ("data.alignments.read_textgrid", "data.alignments.read_phn")),
-    Case("timit", corpora.timit, lambda f: phones.read_timit(f, parts=("TRAIN",)), ("TRAIN/DR1/FCJF0/SA1.PHN", "TRAIN/DR1/FCJF0/SA1.WAV", "TRAIN/DR1/FCJF0/SA1.TXT"), ("data.phones.read_timit",)),
-    Case("grids", corpora.grids, lambda f: phones.read_textgrids(f / "audio", f / "grids"), ("grids/anna/one.TextGrid", "audio/anna/one.wav"), ("data.phones.read_textgrids",)),
-    Case("snippets", corpora.snippets, lambda f: phones.read_snippets(f, "woman", most=1), ("female/4/F000012_0.npy",), ("data.phones.read_snippets",)),
-    Case("tables", tables, read_tables, ("measured.csv", "points.csv", "SPKRINFO.TXT"), ("data.phones.read_measurements", "data.phones.read_landmarks", "data.phones.read_spkrinfo")),
-    Case("qls", qls, lambda f: phones.read_qls(f / "qls.csv"), ("qls.csv",), ("data.phones.read_qls",), share=0.2),
+    Case("timit", corpora.timit, lambda f: phone_corpora.read_timit(f, parts=("TRAIN",)), ("TRAIN/DR1/FCJF0/SA1.PHN", "TRAIN/DR1/FCJF0/SA1.WAV", "TRAIN/DR1/FCJF0/SA1.TXT"), ("data.phone_corpora.read_timit",)),
+    Case("grids", corpora.grids, lambda f: phone_corpora.read_textgrids(f / "audio", f / "grids"), ("grids/anna/one.TextGrid", "audio/anna/one.wav"), ("data.phone_corpora.read_textgrids",)),
+    Case("snippets", corpora.snippets, lambda f: phone_corpora.read_snippets(f, "woman", most=1), ("female/4/F000012_0.npy",), ("data.phone_corpora.read_snippets",)),
+    Case("tables", tables, read_tables, ("measured.csv", "points.csv", "SPKRINFO.TXT"), ("data.subject_tables.read_measurements", "data.subject_tables.read_landmarks", "data.phone_corpora.read_spkrinfo")),
+    Case("qls", qls, lambda f: phone_corpora.read_qls(f / "qls.csv"), ("qls.csv",), ("data.phone_corpora.read_qls",), share=0.2),
     Case("covariates", covariate_models, read_covariates, ("model.json", "voice_gender.csv", "face_gender.csv"),
          ("data.covariate_files.load_model", "data.covariate_files.load_posteriors", "data.covariate_files.load_pair")),
     Case("voxceleb", voxceleb_folder, read_voxceleb, ("vox1_meta.csv", "vox1_test.csv", "wav/id10270/5r0d/00001.wav", "fbank/id10270/1.npy"),
-         ("data.voxceleb.read_split_list", "data.voxceleb.read_wav", "data.voxceleb.read_features")),
+         ("data.voxceleb_speakers.read_split_list", "data.voxceleb.read_wav", "data.voxceleb.read_features")),
     Case("trials", lists, read_trials, ("match_g_v2f_2_val.txt", "verify_f2v_test.txt", "reterival_v2f_test.txt"),
          ("data.matching_lists.read_matching", "data.matching_lists.read_verification", "data.matching_lists.read_retrieval")),
     Case("voices_and_faces", both_modalities, read_both, ("vox1_meta.csv",), ("data.voices_and_faces.read",)),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from paper_utils import training
-from paper_utils.data.phones import PhoneTokens, SubjectTable
+from paper_utils.data.phones import PhoneTokens
+from paper_utils.data.subject_tables import SubjectTable
 from paper_utils.methods import phonemes as ph
 from paper_utils.metrics import predictability
 

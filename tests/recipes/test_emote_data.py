@@ -13,6 +13,7 @@ import torch
 from paper_utils import training
 from paper_utils.data import mead
 from paper_utils.data.emote_clips import ClipSource, FlameFace
+from paper_utils.data.mead_names import EMOTION_FOLDERS
 from paper_utils.mesh.flame_files import read_flame
 from paper_utils.methods import emote
 from paper_utils.recipes import emote as recipe
@@ -56,7 +57,7 @@ def test_a_batch_holds_windows_of_the_clips_with_their_own_sound_and_labels(foun
         start = starts[0]
         np.testing.assert_array_equal(batch.motion[row, :, :50], whole.expression[start : start + FRAMES, :50])
         np.testing.assert_array_equal(batch.sound[row], whole.audio[start : start + FRAMES].flatten())
-        assert mead.EMOTION_FOLDERS[name.folder.split("/")[2]] == name.emotion
+        assert EMOTION_FOLDERS[name.folder.split("/")[2]] == name.emotion
         assert int(batch.intensity[row]) == name.intensity
     assert batch.emotion_features is None
 

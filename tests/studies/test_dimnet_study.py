@@ -11,7 +11,7 @@ from PIL import Image
 
 from paper_utils import experiment, papers, training
 from paper_utils.data.matching_lists import STRATA
-from paper_utils.data.voxceleb import META_COLUMNS
+from paper_utils.data.voxceleb_speakers import META_COLUMNS
 from paper_utils.methods import covariates, dimnet
 from paper_utils.metrics import ceilings, cross_modal
 from paper_utils.metrics.by_identity import resample_identities

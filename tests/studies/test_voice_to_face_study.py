@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from paper_utils import experiment, papers, training
-from paper_utils.data import voxceleb
+from paper_utils.data.voxceleb_speakers import META_COLUMNS
 from paper_utils.methods import voice_to_face as v2f
 from paper_utils.metrics.by_identity import resample_identities
 from paper_utils.studies import voice_to_face as study
@@ -319,7 +319,7 @@ def official(tmp_path):
     root.mkdir()
     people = [(f"id1{n:04d}", f"{letter}{n}_Name", "mf"[n % 2]) for n, letter in enumerate("FFGHIJKLCDCD", 300)]
     lines = [f"{i}\t{name}\t{gender}\tUSA\tdev\n" for i, name, gender in people]
-    (root / "vox1_meta.csv").write_text("\t".join(voxceleb.META_COLUMNS) + "\n" + "".join(lines))
+    (root / "vox1_meta.csv").write_text("\t".join(META_COLUMNS) + "\n" + "".join(lines))
     for identifier, name, _ in people:
         for clip in range(3):
             path = root / "fbank" / identifier / f"video{clip}" / "00001.npy"
