@@ -26,6 +26,7 @@ from paper_utils.data.clip_files import read_speech
 from paper_utils.data.multiface import read_assets
 from paper_utils.film import Film
 from paper_utils.methods import meshtalk
+from paper_utils.network_files import ModelFileError
 from paper_utils.studies.meshtalk import load_speaker, model_path
 from paper_utils.world.face import head
 from paper_utils.world.talking_faces import on_head
@@ -176,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("always", UserWarning)
             film = film_of_file(talker, options.recording, generator=generator, size=options.size)
         written = film.save(output)
-    except training.CheckpointError as error:
+    except ModelFileError as error:
         print(f"paper_utils.animate: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError, ModuleNotFoundError) as error:

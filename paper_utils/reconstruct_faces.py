@@ -10,7 +10,6 @@ A picture must show one face. Either it is cropped already, a square with the fa
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ import torch
 from jaxtyping import Float, UInt8
 from matplotlib import pyplot as plt
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
@@ -346,17 +344,8 @@ def networks(checkpoint: Path | None, model: Path | None) -> cest.Estimator:
             "`python -m paper_utils.train 07 --only CEST`, or give --checkpoint"
         )
     if model is not None:
-        return cest.load(path, cest_data.face_space(read_model(model), uv_size=_uv_size(path)))
+        return cest.load(path, cest_data.face_space(read_model(model), uv_size=cest.read_texels(path)))
     return cest.load(path, study.face_space(study.scale(experiment.start("07"))))
-
-
-def _uv_size(path: Path) -> int:
-    """Texels that the networks were trained with; `cest.load` says what is wrong with a file that does not tell."""
-    try:
-        with safe_open(path, "pt") as file:
-            return int(json.loads((file.metadata() or {})["space"])["uv_size"])
-    except Exception:  # all that a foreign file may raise
-        return cest.FaceSpace.uv_size
 
 
 @dataclass

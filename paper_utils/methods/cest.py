@@ -31,7 +31,7 @@ from paper_utils.mesh.renderer import visible_surface
 from paper_utils.mesh.shading import shade
 from paper_utils.mesh.textures import UvMap, sample_texture, unwrap, uv_coverage
 from paper_utils.mesh.topology import Topology
-from paper_utils.network_files import ModelFileError, read_networks, save_networks
+from paper_utils.network_files import ModelFileError, NetworkFile, read_networks, save_networks
 from paper_utils.nn import whole_batch
 from paper_utils.nn.image_encoders import ConvBlock, ResNet, SmallEncoder, initialise
 
@@ -1036,11 +1036,29 @@ def supervised_appearance(space: FaceSpace, estimate: Estimate, truth: Truth) ->
 # ------------------------------------------------------------------------------------------------------------------ 7. files
 
 
+LARGEST = 4096  # pixels or texels a side that a file may ask for; 256 in the paper
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Of the face space that networks were trained with, what another one must agree on.
+
+    Parameters
+    ----------
+    signature, uv_size
+        See `FaceSpace`.
+    """
+
+    signature: str
+    uv_size: int
+
+
 def save(estimator: Estimator, path: Path) -> None:
     """Write the networks with their sizes and the signature of the face model, as safetensors."""
+    learned = Learned(estimator.space.signature, estimator.space.uv_size)
     about = {
         "config": json.dumps(dataclasses.asdict(estimator.config)),
-        "space": json.dumps({"signature": estimator.space.signature, "uv_size": estimator.space.uv_size}),
+        "space": json.dumps(dataclasses.asdict(learned)),
     }
     save_networks(estimator, path, FORMAT, about)
 
@@ -1055,18 +1073,24 @@ def load(path: Path, space: FaceSpace) -> Estimator:
     ModelFileError
         If it is truncated, not ours, or was trained with a face model of another topology.
     """
-    about, state = read_networks(path, FORMAT)
-    learned = json.loads(about["space"])
-    found = {"signature": space.signature, "uv_size": space.uv_size}
-    if learned != found:
+    file = read_networks(path, FORMAT)
+    learned = _learned(file)
+    if learned != Learned(space.signature, space.uv_size):
         raise ModelFileError(
-            f"{path}: the networks were trained with {learned['signature']}, {learned['uv_size']} texels; "
-            f"{space.model.name} has {found['signature']}, {found['uv_size']} texels; give the model of the training"
+            f"{path}: the networks were trained with {learned.signature}, {learned.uv_size} texels; "
+            f"{space.model.name} has {space.signature}, {space.uv_size} texels; give the model of the training"
         )
-    config = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(about["config"]).items()}
-    estimator = Estimator(space, ChainConfig(**config))
-    try:
-        estimator.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: its weights do not fit the sizes it names ({error})") from error
-    return estimator.eval()
+    config = file.config("config", ChainConfig)
+    file.check_range(1, LARGEST, image_size=config.image_size, light_size=config.light_size)
+    return file.network(lambda: Estimator(space, config))
+
+
+def read_texels(path: Path) -> int:
+    """Texels a side that the networks in a file were trained with: the `uv_size` of the face space that `load` needs. Raises as `load`."""
+    return _learned(read_networks(path, FORMAT)).uv_size
+
+
+def _learned(file: NetworkFile) -> Learned:
+    learned = file.config("space", Learned)
+    file.check_range(1, LARGEST, uv_size=learned.uv_size)
+    return learned

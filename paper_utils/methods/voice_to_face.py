@@ -24,15 +24,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paper_utils import safe_checkpoints, training
+from paper_utils import training
 from paper_utils.data.voice_features import FrontEnd
 from paper_utils.data.voxceleb import Spans, SpeakerRecordings
-from paper_utils.network_files import ModelFileError, read_networks, save_networks
+from paper_utils.network_files import ModelFileError, NetworkFile, read_networks, save_networks
 from paper_utils.nn import whole_batch
+from paper_utils.nn.checkpoint_names import CheckpointNamesError, read_state
 from paper_utils.nn.voice_encoder import CHANNELS, VoiceEncoder, initialise_
 
 SLOPE = 0.2  # of LeakyReLU; published code
 FORMAT = "voice-to-face 1"
+LONGEST = 100_000  # frames that a file may ask short recordings to be repeated to, 1000 s
 
 
 @dataclass(frozen=True)
@@ -717,9 +719,10 @@ def load(path: Path) -> Reconstructor:
     ModelFileError
         If it is truncated or not ours.
     """
-    about, state = read_networks(path, FORMAT)
-    read = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(about["sizes"]).items()}
-    return _assembled(state, Sizes(**read), FrontEnd(**json.loads(about["front_end"])), str(path))
+    file = read_networks(path, FORMAT)
+    sizes, front_end = file.config("sizes", Sizes), file.config("front_end", FrontEnd)
+    file.check_range(1, LONGEST, minimum=front_end.minimum)
+    return _assembled(file, sizes, front_end)
 
 
 def load_official(voice_path: Path, generator_path: Path) -> Reconstructor:
@@ -737,32 +740,32 @@ def load_official(voice_path: Path, generator_path: Path) -> Reconstructor:
     """
     voice, generator = (_official_state(Path(path)) for path in (voice_path, generator_path))
     state = {f"voice.{n}": v for n, v in voice.items()} | {f"generator.{n}": v for n, v in generator.items()}
-    return _assembled(
-        state, _sizes_of(voice, generator), FrontEnd(activity="webrtc"), f"{voice_path}, {generator_path}"
-    )
+    source = f"{voice_path}, {generator_path}"
+    try:
+        sizes = _sizes_of(voice, generator)
+    except KeyError as error:
+        raise ModelFileError(
+            f"{source}: {error} is missing; expected the names model.0.weight, ... of paper 03"
+        ) from None
+    except (IndexError, ValueError) as error:
+        raise ModelFileError(f"{source}: expected the shapes of the networks of paper 03 ({error})") from error
+    return _assembled(NetworkFile(source, {}, state), sizes, FrontEnd(activity="webrtc"))
 
 
 def _official_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it is published with the authors' code of paper 03")
     try:
-        state = safe_checkpoints.load(path)
-    except ValueError as error:
+        state = read_state(path)
+    except CheckpointNamesError as error:
         raise ModelFileError(f"no readable checkpoint: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelFileError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def _sizes_of(voice: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> Sizes:
     """Widths from the shapes of the official tensors; the face network, which was never published, gets the paper's."""
-    try:
-        convolutions = [voice[f"model.{index}.weight"] for index in (0, 3, 6, 9, 12)]
-        makers = [generator[f"model.{index}.weight"] for index in range(0, len(generator), 2)]
-    except KeyError as error:
-        raise ModelFileError(
-            f"state dict: {error} is missing; expected the names model.0.weight, ... of paper 03"
-        ) from None
+    convolutions = [voice[f"model.{index}.weight"] for index in (0, 3, 6, 9, 12)]
+    makers = [generator[f"model.{index}.weight"] for index in range(0, len(generator), 2)]
     return Sizes(
         bands=convolutions[0].shape[1],
         dim=convolutions[-1].shape[0],
@@ -772,14 +775,9 @@ def _sizes_of(voice: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> S
     )
 
 
-def _assembled(state: Mapping[str, Tensor], sizes: Sizes, front_end: FrontEnd, source: str) -> Reconstructor:
-    encoder = VoiceEncoder(sizes.bands, sizes.dim, channels=sizes.voice)
-    model = Reconstructor(encoder, Generator(sizes, seed=0), sizes, front_end)
-    own = model.state_dict()
-    wrong = sorted(set(own) ^ set(state)) or [n for n, value in own.items() if value.shape != state[n].shape]
-    if wrong:
-        raise ModelFileError(
-            f"{source}: names or shapes do not fit the networks of paper 03, first: {', '.join(wrong[:3])}"
-        )
-    model.load_state_dict(state)
-    return model.eval()
+def _assembled(file: NetworkFile, sizes: Sizes, front_end: FrontEnd) -> Reconstructor:
+    def make() -> Reconstructor:
+        encoder = VoiceEncoder(sizes.bands, sizes.dim, channels=sizes.voice)
+        return Reconstructor(encoder, Generator(sizes, seed=0), sizes, front_end)
+
+    return file.network(make)

@@ -99,10 +99,19 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str =
     Raises
     ------
     CheckpointNamesError
-        Lists what is missing, unexpected, of another shape or not finite.
+        Lists what is missing, unexpected, of another shape or kind of number, or not finite.
     """
+    fault = misfit(network, state)
+    if fault:
+        raise CheckpointNamesError(f"{source}: does not fit {type(network).__name__}. {fault}")
+    network.load_state_dict(state)
+
+
+def misfit(network: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """What keeps `state` from being exactly that of `network`, which may be without memory (device ``"meta"``); empty if nothing does."""
     own = network.state_dict()
     shared = [name for name in state if name in own]
+    plain = [name for name in shared if torch.can_cast(state[name].dtype, own[name].dtype)]
     faults = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],
@@ -111,12 +120,12 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str =
             for name in shared
             if own[name].shape != state[name].shape
         ],
-        "not finite": [name for name in shared if not torch.isfinite(state[name]).all()],
+        "of another kind": [
+            f"{name} (network {own[name].dtype}, file {state[name].dtype})" for name in shared if name not in plain
+        ],
+        "not finite": [name for name in plain if not torch.isfinite(state[name].to(own[name].dtype)).all()],
     }
-    if any(faults.values()):
-        text = "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names)
-        raise CheckpointNamesError(f"{source}: does not fit {type(network).__name__}. {text}")
-    network.load_state_dict(state)
+    return "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names)
 
 
 def _begins(name: str, start: str) -> bool:

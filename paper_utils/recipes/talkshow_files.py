@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,29 +27,41 @@ from paper_utils.methods.talkshow import (
     TalkShow,
     VqVae,
 )
-from paper_utils.network_files import ModelFileError, read_networks, save_networks
+from paper_utils.network_files import ModelFileError, config_of, read_networks, save_networks
 from paper_utils.nn.checkpoint_names import load_strictly, renamed
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
 
 FORMAT = "talkshow 1"
 _SETTLED = 100_000  # updates after which the bias correction is 1 to all digits
+_DEEPEST = 16  # layers of a regressor, whose dilation doubles with each
 
 
 _FACES: dict[str, tuple[type, type]] = {"head": (FaceHead, FaceConfig), "regressor": (Regressor, RegressorConfig)}
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """What a file says of its networks: channels of body and hands, and the kind of face with the fields of its configuration."""
+
+    body: CodebookConfig
+    hands: CodebookConfig
+    channels: tuple[int, int]
+    prior: PriorConfig
+    face: tuple[Literal["", "head", "regressor"], dict]
+
+
 def save(model: TalkShow, path: Path) -> None:
     """Write all networks with their sizes, as safetensors."""
     face = next((kind for kind, (network, _) in _FACES.items() if isinstance(model.face, network)), "")
-    about = {
-        "body": dataclasses.asdict(model.body.config),
-        "hands": dataclasses.asdict(model.hands.config),
-        "channels": [model.body.channels, model.hands.channels],
-        "prior": dataclasses.asdict(model.prior.config),
-        "face": [face, dataclasses.asdict(model.face.config) if model.face is not None else {}],
-    }
-    save_networks(model, path, FORMAT, {"sizes": json.dumps(about)})
+    about = _Sizes(
+        model.body.config,
+        model.hands.config,
+        (model.body.channels, model.hands.channels),
+        model.prior.config,
+        (face, dataclasses.asdict(model.face.config) if model.face is not None else {}),
+    )
+    save_networks(model, path, FORMAT, {"sizes": json.dumps(dataclasses.asdict(about))})
 
 
 def load(path: Path) -> TalkShow:
@@ -61,22 +74,22 @@ def load(path: Path) -> TalkShow:
     ModelFileError
         If it is truncated or not ours.
     """
-    about, state = read_networks(path, FORMAT)
-    sizes = json.loads(about["sizes"])
-    parts = [
-        VqVae(channels, _codebook_config(sizes[name]), seed=0)
-        for name, channels in zip(("body", "hands"), sizes["channels"], strict=True)
-    ]
-    prior = Prior(PriorConfig(**{**sizes["prior"], "grid": PixelCnnConfig(**sizes["prior"]["grid"])}), seed=0)
-    kind, fields = sizes["face"]
-    network, config = _FACES.get(kind, (None, None))
-    model = TalkShow(*parts, prior, network(config(**fields), seed=0) if network else None)
-    load_strictly(model, state, str(path))
-    return model.eval()
+    file = read_networks(path, FORMAT)
+    sizes = file.config("sizes", _Sizes)
+    kind, fields = sizes.face
+    network, kind_of_config = _FACES.get(kind, (None, None))
+    config = config_of(kind_of_config, fields, f"{path}: sizes.face") if network else None
+    if isinstance(config, RegressorConfig):
+        file.check_range(1, _DEEPEST, layers=config.layers)
 
+    def make() -> TalkShow:
+        body, hands = (
+            VqVae(channels, codebook, seed=0)
+            for channels, codebook in zip(sizes.channels, (sizes.body, sizes.hands), strict=True)
+        )
+        return TalkShow(body, hands, Prior(sizes.prior, seed=0), network(config, seed=0) if network else None)
 
-def _codebook_config(fields: Mapping[str, Any]) -> CodebookConfig:
-    return CodebookConfig(**{**fields, "quantizer": QuantizerConfig(**fields["quantizer"])})
+    return file.network(make)
 
 
 def load_official(codebooks: Path, pixel: Path, face: Path | None = None) -> tuple[TalkShow, dict[str, Tensor]]:

@@ -26,7 +26,7 @@ from paper_utils.nn.face_perception import MotionPerception, mouth_motion
 from paper_utils.nn.motion_readers import JUDGE, LipReader, MotionEmotion, ReaderSizes
 from paper_utils.nn.speech_features import ConvSpeechFeatures
 from paper_utils.studies.emote_world import BANDS, MOTION, Spoken, World, profiles, relabelled, sizes, world
-from paper_utils.world.people import Population
+from paper_utils.world.people import LARGEST, Population
 from paper_utils.world.recordings import PHONE_NAMES
 from paper_utils.world.talking_faces import NEUTRAL, coefficients
 
@@ -371,24 +371,23 @@ def load_speaker(path: str | Path) -> Speaker:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    ModelFileError
         If it is truncated, not ours, or of networks of other sizes.
     """
-    about, state = read_networks(
+    known = profiles()
+    file = read_networks(
         path,
         FORMAT,
         missing="run notebook 09, or train the network in about a minute with `python -m paper_utils.train 09 --only EMOTE`",
     )
-    scale = profiles()[about["profile"]].emote
-    model = new_model(scale.network, emote.Flint(scale.prior, seed=0), seed=0)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path}: holds networks of other sizes than profile {about['profile']}; train again"
-        ) from error
-    seed, size = map(int, about["population"].split())
-    return Speaker(model.eval().requires_grad_(False), Population(size=size, seed=seed))
+    (profile,) = file.words("profile", f"({'|'.join(known)})", f"one of {', '.join(known)}")
+    seed, size = map(int, file.words("population", "([0-9]{1,18}) ([0-9]{1,9})", "seed and size, such as '0 44'"))
+    scale = known[profile].emote
+    file.check_range(1, LARGEST, population=size)
+    model = file.network(
+        lambda: new_model(scale.network, emote.Flint(scale.prior, seed=0), seed=0), f"the sizes of profile {profile}"
+    )
+    return Speaker(model.requires_grad_(False), Population(size=size, seed=seed))
 
 
 # ------------------------------------------------------------------------------------------------------------- everything

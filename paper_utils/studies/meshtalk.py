@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paper_utils import files, training
-from paper_utils.audio import LogMel
+from paper_utils import files, safe_checkpoints, training
 from paper_utils.audio_windows import QUICK_WINDOWS, GatheredWindows, ReleasedWindows, Windows
 from paper_utils.data import biwi, multiface, vocaset
 from paper_utils.data.clip_files import ClipFiles
@@ -28,6 +27,7 @@ from paper_utils.data.mesh_masks import read_mask
 from paper_utils.data.talking_faces import FaceMesh, TalkingFaces
 from paper_utils.experiment import Experiment
 from paper_utils.methods import meshtalk
+from paper_utils.network_files import REMEDY, ModelFileError, NetworkFile, config_of
 from paper_utils.nn.meshtalk_networks import (
     ContextModel,
     Encoder,
@@ -416,6 +416,8 @@ def trainings(exp: Experiment) -> dict[str, Callable[[lightning_fabric.Fabric], 
 
 # ------------------------------------------------------------------------------------------- 4. for one's own recording
 
+LONGEST_WINDOW_S, HIGHEST_RATE, LONGEST_REACH = 10, 192_000, 10_000  # s, Hz, frames that a file may ask for
+
 
 @dataclass(frozen=True)
 class SpeakerFile:
@@ -469,19 +471,80 @@ def load_speaker(path: Path) -> SpeakerFile:
 
     Raises
     ------
-    training.CheckpointError
-        If the file is damaged or of another kind.
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is damaged or of another kind.
     """
-    names = {"sizes", "windows", "mel", "encoder", "decoder", "context", "templates", "heads", "faces"}
-    state = training.load_state(path, names)
-    own = Sizes(**state["sizes"])
-    kept = dict(state["windows"])
-    kind = {"GatheredWindows": GatheredWindows, "ReleasedWindows": ReleasedWindows}[kept.pop("kind")]
-    mean, stddev = (state["decoder"][name][0, 0] for name in ("mean", "stddev"))
-    networks = meshtalk.MeshTalk(
-        _ready(Encoder(own, mean, stddev, seed=0), state["encoder"]),
-        _ready(VertexUnet(own, mean, stddev, seed=0), state["decoder"]),
-        _ready(ContextModel(own, seed=0), state["context"]),
-        kind(mel=LogMel(**state["mel"]), **kept),
+    try:
+        stored = safe_checkpoints.load(path)
+    except (safe_checkpoints.UnreadableCheckpointError, safe_checkpoints.UnsafeCheckpointError) as error:
+        raise ModelFileError(f"cannot be read: {error}") from error
+    file = config_of(_Stored, stored, str(path))
+    own, windows = file.sizes, _stored_windows(file, path)
+    parts = {
+        name: NetworkFile(f"{path}: {name}", {}, getattr(file, name)) for name in ("encoder", "decoder", "context")
+    }
+    parts["context"].check_range(1, LONGEST_REACH, dilations=max(own.dilations))
+    mean, stddev = (
+        _array(file.decoder.get(name), (1, 1, own.vertices, 3), f"{path}: decoder.{name}")[0, 0]
+        for name in ("mean", "stddev")
     )
-    return SpeakerFile(networks, state["templates"], state["heads"], state["faces"])
+    networks = [
+        parts["encoder"].network(lambda: Encoder(own, mean, stddev, seed=0)),
+        parts["decoder"].network(lambda: VertexUnet(own, mean, stddev, seed=0)),
+        parts["context"].network(lambda: ContextModel(own, seed=0)),
+    ]
+    try:
+        talker = meshtalk.MeshTalk(*(network.requires_grad_(False) for network in networks), windows)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}; {REMEDY}") from error
+    templates = _array(file.templates, (None, own.vertices, 3), f"{path}: templates")
+    heads = _array(file.heads, (None, None, 3), f"{path}: heads")
+    faces = _array(file.faces, (None, 3), f"{path}: faces", below=own.vertices)
+    return SpeakerFile(talker, templates, heads, faces)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What `save_speaker` writes; the windows with the name of their class and without the convention of their sound."""
+
+    sizes: Sizes
+    windows: dict
+    mel: dict
+    encoder: dict[str, Tensor]
+    decoder: dict[str, Tensor]
+    context: dict[str, Tensor]
+    templates: Tensor
+    heads: Tensor
+    faces: Tensor
+
+
+def _stored_windows(file: _Stored, path: Path) -> Windows:
+    kinds = {kind.__name__: kind for kind in (GatheredWindows, ReleasedWindows)}
+    name = file.windows.get("kind")
+    if not isinstance(name, str) or name not in kinds:
+        raise ModelFileError(f"{path}: windows.kind: expected one of {', '.join(kinds)}, found {name!r:.40}; {REMEDY}")
+    fields = {**file.windows, "mel": file.mel}
+    del fields["kind"]
+    windows = config_of(kinds[name], fields, f"{path}: windows")
+    source, rate = NetworkFile(f"{path}: windows", {}, {}), windows.mel.sample_rate
+    source.check_range(1, HIGHEST_RATE, sample_rate=rate, fps=windows.fps)
+    source.check_range(1, LONGEST_WINDOW_S * rate, length=windows.length, n_fft=windows.mel.n_fft)
+    return windows
+
+
+def _array(value: object, shape: tuple[int | None, ...], where: str, *, below: int | None = None) -> Tensor:
+    """Finite numbers of a shape (None: any size); with `below`, whole ones from 0 on."""
+    plain = isinstance(value, Tensor) and not value.is_complex() and value.dtype != torch.bool
+    fits = plain and value.ndim == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
+    if not fits or value.is_floating_point() != (below is None):
+        found = f"{tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        kind = "numbers" if below is None else "whole numbers"
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ModelFileError(f"{where}: expected {kind} of shape ({sizes}), found {found}; {REMEDY}")
+    numbers = value.float() if below is None else value.long()
+    if not (torch.isfinite(numbers) if below is None else (numbers >= 0) & (numbers < below)).all():
+        limits = "finite numbers" if below is None else f"numbers from 0 to {below - 1}"
+        raise ModelFileError(f"{where}: expected {limits} only, found others; {REMEDY}")
+    return numbers

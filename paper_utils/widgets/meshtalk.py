@@ -123,7 +123,7 @@ def draw_heads(ax: Axes, nll: Mapping[str, Float[np.ndarray, "subjects heads"]])
         places = np.arange(values.shape[1]) + width * (number - (len(nll) - 1) / 2)
         ax.bar(places, values.mean(0), width, label=name, color=plotting.PALETTE[(7, 1, 0)[number % 3]])
     ax.set(title="How surprising is the next label?", xlabel="head", ylabel="negative log-likelihood (nat)")
-    ax.legend()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(nll))
 
 
 def reach(sizes: Sizes, frames: int, frame: int, of_head: int) -> Bool[np.ndarray, "heads frames"]:
@@ -256,7 +256,7 @@ def explore_labels(labels: Int[Tensor, "time heads"], sizes: Mapping[str, Sizes]
 
     def draw(frame: int, of_head: int, mask: str) -> Figure:
         fig, ax = plotting.figure(width=8, height=2.8)
-        draw_labels(ax, labels, sizes[mask], frame, of_head, title=f"{mask} mask: bright labels are read")
+        draw_labels(ax, labels, sizes[mask], frame, of_head, title=f"{mask} mask: labels in full colour are read")
         return fig
 
     return explorer(

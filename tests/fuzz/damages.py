@@ -389,6 +389,7 @@ ODD_VALUES: tuple[Any, ...] = (
     None, True, -1, 2**70, float("nan"), 1e308, "", "x", "../secret_outside.txt", b"\xff\xfe", [], {}, [[[]]], {"a": None}, [None, 1, "a"],
     "²", 0, 0.5, "9" * 5000, "\0", [2**70], {"a": {"b": []}},
 )  # fmt: skip
+SIZES = (0, -1, 2, 1000, 10**6, 10**9, 2**40, 2**62)
 KINDS = 64  # more than there are of either
 
 
@@ -420,7 +421,7 @@ def _odd(value: Any, kind: int) -> Any:
         found = odd_array(value.detach().cpu().numpy(), kind)
         try:
             return torch.from_numpy(np.ascontiguousarray(found))
-        except TypeError:
+        except (TypeError, ValueError):  # text, another byte order
             return found
     if isinstance(value, np.ndarray) and kind < KINDS // 2:
         return odd_array(value, kind)
@@ -519,19 +520,33 @@ def _changed_tree_with(tree: Any, place: int, value: Any) -> Any:
     return replaced(tree, paths[min(_at(place, len(paths)), len(paths) - 1)], lambda _: value)
 
 
+def _other_entry(text: str, place: int, kind: int) -> str:
+    """A description with another word, or, if it is a tree in JSON, with a size or a value that does not belong there."""
+    if not text.startswith(("{", "[")):
+        return retold(text.encode(), place, TOKENS[kind % 12]).decode(errors="replace")
+    tree = json.loads(text)
+    changed = (
+        _changed_tree_with(tree, place, SIZES[kind // 2 % len(SIZES)]) if kind % 2 else _changed_tree(tree, place, kind)
+    )
+    return json.dumps(changed, default=repr)
+
+
 def _safetensors(path: Path, place: int, kind: int) -> bytes:
     data = path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     about = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     state = safetensors_load(data)
-    names = [*about, *state]
+    described = (
+        about and kind % 2
+    )  # half of the changes are of what the file says of itself, however many tensors it has
+    names = list(about if described else state)
     name = names[min(_at(place, len(names)), len(names) - 1)]
-    if name in about:
-        about[name] = retold(about[name].encode(), place, TOKENS[kind % 12]).decode(errors="replace")
-        if kind % 5 == 0:
+    if described:
+        about |= {name: _other_entry(about[name], place * len(names) % (1 << 20), kind // 2)}
+        if kind == 1:
             del about[name]
     else:
-        found = _odd(state[name], kind)
+        found = _odd(state[name], kind // 2)
         state = (
             {**state, name: found} if isinstance(found, torch.Tensor) else {n: v for n, v in state.items() if n != name}
         )

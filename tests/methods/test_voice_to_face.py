@@ -577,7 +577,7 @@ def test_other_checkpoints_are_refused(model, tmp_path):
     with pytest.raises(v2f.ModelFileError, match="no readable checkpoint"):
         v2f.load_official(voice, generator)
     torch.save([torch.zeros(1)], voice)
-    with pytest.raises(v2f.ModelFileError, match="expected a state dict of tensors, found list"):
+    with pytest.raises(v2f.ModelFileError, match="expected a state dictionary, found list"):
         v2f.load_official(voice, generator)
     torch.save({"conv.weight": torch.zeros(1)}, voice)
     with pytest.raises(v2f.ModelFileError, match=r"'model\.0\.weight' is missing"):

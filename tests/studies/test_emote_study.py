@@ -251,5 +251,5 @@ def test_files_that_hold_something_else_are_refused(exp, known, tmp_path):
     study = st.prepare(exp)
     other = dataclasses.replace(worlds.sizes(exp).emote.network, identities=3)
     path = st.save_speaker(exp, known, st.new_model(other, study.flint, seed=0))
-    with pytest.raises(ValueError, match="holds networks of other sizes than profile smoke"):
+    with pytest.raises(ValueError, match="do not fit the sizes of profile smoke"):
         st.load_speaker(path)

@@ -16,6 +16,7 @@ from paper_utils import experiment, training
 from paper_utils.data.mesh_masks import write_mask
 from paper_utils.data.talking_faces import FaceMesh
 from paper_utils.methods import meshtalk
+from paper_utils.network_files import ModelFileError
 from paper_utils.studies import meshtalk as st
 from paper_utils.studies import meshtalk_measures as ms
 
@@ -316,7 +317,7 @@ def test_a_speaker_file_speaks_as_the_networks_it_was_made_of(study, tmp_path):
 
 def test_a_damaged_speaker_file_says_so(tmp_path):
     (tmp_path / "speaker.pt").write_bytes(b"no")
-    with pytest.raises(training.CheckpointError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="cannot be read"):
         st.load_speaker(tmp_path / "speaker.pt")
 
 
