@@ -110,7 +110,13 @@ class NetworkFile:
             What it is built from, for the message.
         """
         try:
-            with torch.device("meta"), _AtMost(_CALLS + _CALLS_A_TENSOR * len(self.state)):
+            # The end may come in a block without gradients or with random numbers of its own, which then cannot switch back: both are kept here.
+            with (
+                torch.set_grad_enabled(torch.is_grad_enabled()),
+                torch.random.fork_rng(devices=[]),
+                torch.device("meta"),
+                _AtMost(_CALLS + _CALLS_A_TENSOR * len(self.state)),
+            ):
                 sketch = make()
             fault = misfit(sketch, self.state)
         except Exception as error:  # of absurd sizes, constructors raise many kinds

@@ -37,6 +37,7 @@ def refused(name: str, change: Callable[[Path], None], message: str, folder: Pat
     assert guarded.fault_of(case.read, folder, case.targets[0]) is None  # within seconds, megabytes, and by name
     with pytest.raises(ModelFileError, match=f"{case.targets[0]}.*{message}"):
         case.read(folder)
+    assert torch.is_grad_enabled()  # whatever was being built when it ended
 
 
 UNFIT, NO_NETWORK = "do not fit the sizes", "make no network"

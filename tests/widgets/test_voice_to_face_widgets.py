@@ -115,7 +115,7 @@ def test_the_papers_table_is_drawn_with_the_ceiling_that_its_test_people_give():
     show.draw_paper(ax)
     widths = [bar.get_width() for container in ax.containers for bar in container]
     assert widths == [row[number] for number in (0, 1) for row in show.PAPER_TABLE.values()]
-    people = np.array([0] * 74 + [1] * 119)
+    people = np.array([0] * 74 + [1] * 115)
     assert pytest.approx(100 * study.sex_only_ceiling(people), abs=0.05) == show.PAPER_CEILING
     plt.close(fig)
 
