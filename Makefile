@@ -19,13 +19,14 @@ JOBS ?=
 THREADS ?= 1
 TIMEOUT ?=
 FORCE ?=
+RECORD ?=
 UPGRADE ?=
 UNHASHED ?=
 
 # What a user sets reaches programs through the environment, so that no shell and no make reads it: a recipe says "$$DATA", and neither quotes,
 # blanks nor $(...) in a value mean anything. $(value ...) takes the text as it was given.
 VARIABLES := PYTHON PAPER PROFILE DATA DATA_ROOT SEED DEVICE WAV EMOTION INTENSITY IMAGES JOBS THREADS TIMEOUT FORCE \
-	SEEDS PROFILES GRID SWEEP ENGINE SCHEDULER THREADS_LIST ALLOW_UNSTABLE MINUTES ONLY UPGRADE UNHASHED
+	SEEDS RECORD PROFILES GRID SWEEP ENGINE SCHEDULER THREADS_LIST ALLOW_UNSTABLE MINUTES ONLY UPGRADE UNHASHED
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -35,7 +36,7 @@ export MKL_NUM_THREADS := $(THREADS)
 export OPENBLAS_NUM_THREADS := $(THREADS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce sweep verify gpu-check voice animate emote faces gesture test test-browser lint bench lab book workshop gallery outputs lock clean
+.PHONY: help setup reproduce sweep seeds verify gpu-check voice animate emote faces gesture test test-browser lint bench lab book workshop gallery outputs lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,7 @@ help: ## Show this list
 	@echo "  make reproduce takes PAPER=01,06 PROFILE=smoke|quick|full DATA= DATA_ROOT= SEED= DEVICE=auto|cpu|cuda|mps"
 	@echo "                       JOBS= (notebooks at once) THREADS= (of each) TIMEOUT= (seconds of each) FORCE=1"
 	@echo "  make sweep     takes PAPER=06 SEEDS=0,1,2 PROFILES=quick GRID='name=a,b;other=1,2' SWEEP= (folder) ENGINE=local|dask SCHEDULER=tcp://host:port"
+	@echo "  make seeds     takes PAPER=02 SEEDS=0-5 RECORD=1 (all papers, into docs/)"
 	@echo "  make verify    takes PAPER= PROFILE= SEEDS=0,1 THREADS_LIST=1,2 ALLOW_UNSTABLE=1"
 	@echo "  make gpu-check takes MINUTES=20 ONLY= (part of a check's name)"
 	@echo "  make voice WAV=my_voice.wav needs the networks of notebook 03, which it trains on its first run"
@@ -72,6 +74,9 @@ reproduce: setup ## Run the paper notebooks headless; end with the table of clai
 sweep: setup ## Run one notebook at many points (seeds, profiles, parameters), one table out: make sweep PAPER=06 SEEDS=0-9
 	@$(BIN)/python -m paper_utils.sweep --paper="$$PAPER" --seeds="$$SEEDS" --profiles="$$PROFILES" --grid="$$GRID" --data="$$DATA" --data-root="$$DATA_ROOT" \
 		--device="$$DEVICE" --name="$$SWEEP" --engine="$$ENGINE" --scheduler="$$SCHEDULER" --jobs="$$JOBS" --threads="$$THREADS" --timeout="$$TIMEOUT" --force="$$FORCE"
+
+seeds: setup ## Judge every claim over several seeds (six runs of each notebook): make seeds PAPER=02 SEEDS=0-5
+	@$(BIN)/python -m paper_utils.over_seeds --paper="$$PAPER" --seeds="$$SEEDS" --jobs="$$JOBS" --timeout="$$TIMEOUT" --force="$$FORCE" --record="$$RECORD"
 
 verify: setup ## Run notebooks twice from clean caches, with 1 and 2 threads and 2 seeds: same bits, same verdicts?
 	@$(BIN)/python -m paper_utils.verify --paper="$$PAPER" --profile="$$PROFILE" --seeds="$$SEEDS" --threads-list="$$THREADS_LIST" \

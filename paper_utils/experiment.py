@@ -17,10 +17,10 @@ import textwrap
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -32,118 +32,15 @@ from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 
 from paper_utils import devices, figure_text, files, papers, plotting, results
+from paper_utils.claims import Claim, Verdict
+from paper_utils.claims import read_claims as read_claims  # notebooks take all of the frame from here
 from paper_utils.metrics.statistics import Estimate, mean_t_interval
 
 Choice = TypeVar("Choice")
-Direction = Literal["above", "below", "within"]
-Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
 FIGURE_DPI = 110
 FIGURE_SUFFIXES = {".png", ".mp4", ".gif", ".wav"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "lightning-fabric", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement that a measurement can support or refute, with the rule that decides.
-
-    Parameters
-    ----------
-    id
-        Short name such as ``"S4"``, unique in its notebook.
-    statement
-        What is claimed, in one sentence.
-    paper_value
-        What the paper reports, with its source, or why nothing is quoted.
-    threshold
-        Where the rule draws the line, in `unit`.
-    direction
-        ``"above"``: the effect exceeds the threshold. ``"below"``: it stays under it.
-        ``"within"``: it lies in ``[-threshold, +threshold]`` (an equivalence claim).
-    unit
-        Unit of the effect and of the threshold.
-    control
-        The negative control in one sentence: the same measurement where the effect is switched off. ``None`` only if the
-        data cannot express one.
-    """
-
-    id: str
-    statement: str
-    paper_value: str
-    threshold: float
-    direction: Direction
-    unit: str
-    control: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.direction not in ("above", "below", "within"):
-            raise ValueError(
-                f"claim {self.id}: direction must be 'above', 'below' or 'within', found {self.direction!r}"
-            )
-        if not np.isfinite(self.threshold) or (self.direction == "within" and self.threshold < 0):
-            raise ValueError(
-                f"claim {self.id}: threshold must be finite, and not negative for 'within'; found {self.threshold}"
-            )
-
-    @property
-    def rule(self) -> str:
-        """The rule in words."""
-        where = {
-            "above": f"above {self.threshold:g}",
-            "below": f"below {self.threshold:g}",
-            "within": f"inside [-{self.threshold:g}, {self.threshold:g}]",
-        }[self.direction]
-        return f"the whole 95 % interval lies {where} {self.unit}".rstrip()
-
-    def judge(self, estimate: Estimate) -> tuple[Outcome, str]:
-        """Apply the rule to one estimate.
-
-        Returns
-        -------
-        tuple
-            Outcome and the reason in words. "Reproduced" needs the whole interval on the claim's side, "not reproduced" the whole
-            interval on the other side; an interval across the line is "inconclusive".
-        """
-        low, high, edge = estimate.low, estimate.high, self.threshold
-        inside = {"above": low > edge, "below": high < edge, "within": -edge <= low and high <= edge}[self.direction]
-        outside = {"above": high <= edge, "below": low >= edge, "within": high < -edge or low > edge}[self.direction]
-        if inside:
-            return "reproduced", self.rule
-        if outside:
-            return "not reproduced", "the whole interval lies on the other side of the rule's line"
-        return "inconclusive", "the interval crosses the rule's line"
-
-
-def read_claims(table: str) -> list[Claim]:
-    """Claims from a table in plain text, one a line: id | statement | what the paper reports | rule | negative control.
-
-    Parameters
-    ----------
-    table
-        The rule is ``direction threshold unit``, such as ``above 0.5 points of EER``; an empty control means that there is none.
-
-    Raises
-    ------
-    ValueError
-        If a line has not five parts or its rule cannot be read; the message shows the line.
-
-    Examples
-    --------
-    >>> (only,) = read_claims("S1 | one is above zero | none | above 0 points | zero itself")
-    >>> only.rule
-    'the whole 95 % interval lies above 0 points'
-    """
-    claims = []
-    for line in table.strip().splitlines():
-        parts = [part.strip() for part in line.split("|")]
-        rule = parts[3].split(maxsplit=2) if len(parts) == 5 else []
-        if len(rule) != 3:
-            raise ValueError(
-                f"claims: expected 'id | statement | paper | direction threshold unit | control', found {line!r}"
-            )
-        name, statement, paper_value, _, control = parts
-        claims.append(Claim(name, statement, paper_value, float(rule[1]), rule[0], rule[2], control or None))
-    return claims
 
 
 @runtime_checkable
@@ -158,44 +55,6 @@ def source(*functions: Callable) -> Markdown:
     """Source of functions without their docstrings, for a notebook that shows the code of an equation beside it."""
     texts = [re.sub(r'\n +r?""".*?"""', "", inspect.getsource(f), count=1, flags=re.DOTALL) for f in functions]
     return Markdown("```python\n" + "\n\n".join(textwrap.dedent(text).strip() for text in texts) + "\n```")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, what was measured, and what the rule says of it and of its negative control."""
-
-    claim: Claim
-    outcome: Outcome
-    reason: str
-    measured: Estimate
-    control: Estimate | None = None
-    control_outcome: Outcome | None = None
-
-    def as_record(self) -> dict[str, Any]:
-        """The verdict as it stands in ``results/NN.json``."""
-        record = {
-            "id": self.claim.id,
-            "statement": self.claim.statement,
-            "paper_value": self.claim.paper_value,
-            "measured": self.measured.value,
-            "ci95": [self.measured.low, self.measured.high],
-            "unit": self.claim.unit,
-            "n": self.measured.n,
-            "method": self.measured.method,
-            "rule": self.claim.rule,
-            "verdict": self.outcome,
-            "reason": self.reason,
-            "control": None,
-        }
-        if self.control is not None:
-            record["control"] = {
-                "statement": self.claim.control,
-                "measured": self.control.value,
-                "ci95": [self.control.low, self.control.high],
-                "n": self.control.n,
-                "verdict": self.control_outcome,
-            }
-        return record
 
 
 class Experiment:
@@ -290,15 +149,7 @@ class Experiment:
             raise ValueError(
                 f"claim {claim_id}: {'a control was measured but none was declared' if claim.control is None else 'its negative control was not measured'}"
             )
-        estimate = _as_estimate(measured)
-        outcome, reason = claim.judge(estimate)
-        verdict = Verdict(claim, outcome, reason, estimate)
-        if control is not None:
-            control_estimate = _as_estimate(control)
-            control_outcome, _ = claim.judge(control_estimate)
-            verdict = replace(verdict, control=control_estimate, control_outcome=control_outcome)
-            if control_outcome == "reproduced" and outcome == "reproduced":
-                verdict = replace(verdict, outcome="inconclusive", reason="the negative control shows the effect too")
+        verdict = claim.decide(_as_estimate(measured), None if control is None else _as_estimate(control))
         if self.profile == "smoke":
             verdict = replace(verdict, outcome="inconclusive", reason="smoke profile: no verdict is drawn")
         self._verdicts[claim_id] = verdict

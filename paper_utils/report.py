@@ -21,7 +21,12 @@ TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=T
 </style>
 <h1>Claims and figures</h1>
 <p>A claim is <em>reproduced</em> if the whole 95&nbsp;% interval lies on its side of the line that was drawn before measuring,
-<em>not reproduced</em> if it lies wholly on the other side, and <em>inconclusive</em> otherwise, or if its negative control shows the effect too.</p>
+<em>not reproduced</em> if it lies wholly on the other side, and <em>inconclusive</em> otherwise, or if its negative control shows the effect too.
+{% if seeds %}
+The last two columns are what the same rule said of the quick profile over the seeds {{ seeds }}, whose interval also holds the luck of trainings and of the people
+drawn; <code>docs/claims_over_seeds.md</code> has the numbers.
+{% endif %}
+</p>
 {% for record in records %}
 <h2>{{ record.paper }} {{ record.title }}</h2>
 <p class="run">{{ record.profile }} profile, seed {{ record.seed }}, data {{ record.data }}, {{ record.seconds|round|int }} s on {{ record.environment.device }},
@@ -66,6 +71,11 @@ def write(root: Path) -> list[str]:
     """
     records: list[dict[str, Any]] = []
     unreadable: list[str] = []
+    try:
+        known = results.recorded_over_seeds(files.project_root())
+    except results.ResultsError as error:
+        known = {}
+        unreadable.append(str(error))
     for paper in papers.NOTEBOOKS.values():
         path = root / "results" / f"{paper.number}.json"
         if not path.exists():
@@ -75,6 +85,16 @@ def write(root: Path) -> list[str]:
         except results.ResultsError as error:
             unreadable.append(str(error))
             continue
-        records.append({**record, "rows": results.claim_rows(record["claims"]), "notebook": f"{paper.name}.ipynb"})
-    files.write_text(root / "results" / "report.html", TEMPLATE.render(records=records, looks=results.VERDICT_LOOK))
+        rows = results.claim_rows(record["claims"])
+        if known:
+            rows = [row | _over_seeds(known.get((paper.number, row["id"]))) for row in rows]
+        records.append({**record, "rows": rows, "notebook": f"{paper.name}.ipynb"})
+    seeds = ", ".join(map(str, next(iter(known.values()))["seeds"])) if known else ""
+    page = TEMPLATE.render(records=records, looks=results.VERDICT_LOOK, seeds=seeds)
+    files.write_text(root / "results" / "report.html", page)
     return unreadable
+
+
+def _over_seeds(claim: dict[str, Any] | None) -> dict[str, str]:
+    shown = results.claim_rows([claim])[0] if claim else {results.MEASURED: "-", "verdict": "-"}
+    return {"over seeds [95 %]": shown[results.MEASURED], "verdict over seeds": shown["verdict"]}

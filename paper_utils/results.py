@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
+OVER_SEEDS = Path("docs") / "claims_over_seeds.json"  # written by `paper_utils.over_seeds`
 MEASURED, CONTROL, CONTROL_VERDICT = "measured [95 %]", "control [95 %]", "control's verdict"
 
 # Text and style of each verdict: they differ in symbol and in lightness, not in hue alone.
@@ -81,6 +82,29 @@ def load_results(path: Path) -> dict[str, Any]:
     if lacking:
         raise ResultsError(f"results file {path} lacks {', '.join(lacking)}, or holds something else there; {remedy}")
     return record
+
+
+def recorded_over_seeds(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What is recorded of claims over seeds below the project's folder `root`, by paper and claim; empty if nothing is.
+
+    Raises
+    ------
+    ResultsError
+        If the file is not such a record.
+    """
+    path = root / OVER_SEEDS
+    if not path.exists():
+        return {}
+    try:
+        claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
+        lacking = _lacks(claims, [_CLAIM | {"paper": str, "seeds": [_NUMBER]}], "claims") if claims else []
+        if not lacking:
+            return {(claim["paper"], claim["id"]): claim for claim in claims}
+    except (ValueError, KeyError, TypeError) as error:
+        lacking = [repr(error)]
+    raise ResultsError(
+        f"{path} is not a record of claims over seeds ({', '.join(lacking)}); run `make seeds RECORD=1` to make it anew"
+    )
 
 
 def _lacks(value: Any, form: Any, where: str) -> list[str]:

@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 
 from paper_utils import files, points, results
+from paper_utils.claims import over_seeds
 
 VERDICTS = tuple(results.VERDICT_LOOK)
 
@@ -67,7 +68,8 @@ PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 <h1>Sweep of {{ title }}</h1>
 <p>{{ counts }}</p>
 <h2>Claims over the seeds</h2>
-<p>How often each verdict was given, and how far the estimates lie apart.</p>
+<p>How often each verdict was given, and how far the estimates lie apart. <em>Over seeds</em>: the claim's own rule, applied to one value a seed
+(mean with Student's t interval, low to high); it counts the luck of trainings and of the people drawn, which one run cannot see.</p>
 {{ table(summary) }}
 <h2>Points</h2>
 {{ table(states) }}
@@ -106,17 +108,21 @@ def claims_table(done: Sequence[tuple[points.Point, dict[str, Any]]]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def summary_table(claims: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+def summary_table(
+    done: Sequence[tuple[points.Point, dict[str, Any]]], claims: pd.DataFrame, parameters: Sequence[str]
+) -> pd.DataFrame:
     """One row a claim and combination of `parameters` other than the seed.
 
     Returns
     -------
     DataFrame
-        Number of seeds, how many of them gave each verdict, whether all gave the same ("-" for one seed), and mean, standard deviation (0 for one seed),
-        least and greatest of the estimates.
+        Number of seeds, how many of them gave each verdict, whether all gave the same ("-" for one seed), mean, standard deviation (0 for one seed),
+        least and greatest of the estimates; and the verdict over the seeds (`claims.over_seeds`, "-" for one seed) with its interval and the mean and
+        verdict of its control.
     """
     if claims.empty:
         return pd.DataFrame()
+    records = [claim for _, record in done for claim in record["claims"]]
     by = [*(name for name in parameters if name != "seed"), "claim", "unit"]
     rows = []
     for values, group in claims.groupby(by, sort=False, dropna=False):
@@ -132,9 +138,23 @@ def summary_table(claims: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFra
                 "sd": spread.std() if len(group) > 1 else 0.0,
                 "least": spread.min(),
                 "greatest": spread.max(),
+                **_over_seeds([records[row] for row in group.index]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _over_seeds(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    if len(records) == 1:
+        return dict.fromkeys(("over seeds", "low", "high", "control_mean", "control over seeds"), "-")
+    found = over_seeds(records)
+    return {
+        "over seeds": found.outcome,
+        "low": found.measured.low,
+        "high": found.measured.high,
+        "control_mean": found.control.value if found.control else None,
+        "control over seeds": found.control_outcome,
+    }
 
 
 def states_table(
@@ -180,7 +200,7 @@ def write(
         The files.
     """
     claims, states = claims_table(done), states_table(base, chosen, done)
-    summary = summary_table(claims, list(chosen[0].parameters))
+    summary = summary_table(done, claims, list(chosen[0].parameters))
     tables = {"claims": claims, "summary": summary, "points": states}
     written = []
     for name, table in tables.items():

@@ -25,26 +25,6 @@ def run():
     return experiment.start("01")
 
 
-@pytest.mark.parametrize(
-    ("direction", "threshold", "low", "high", "outcome"),
-    [
-        ("above", 1.0, 1.1, 2.0, "reproduced"),
-        ("above", 1.0, 0.9, 2.0, "inconclusive"),
-        ("above", 1.0, 0.0, 1.0, "not reproduced"),
-        ("below", 1.0, 0.0, 0.9, "reproduced"),
-        ("below", 1.0, 0.0, 1.1, "inconclusive"),
-        ("below", 1.0, 1.0, 1.1, "not reproduced"),
-        ("within", 1.0, -1.0, 1.0, "reproduced"),
-        ("within", 1.0, -1.1, 0.0, "inconclusive"),
-        ("within", 1.0, 1.1, 2.0, "not reproduced"),
-        ("within", 1.0, -2.0, -1.1, "not reproduced"),
-        ("within", 0.0, 0.0, 0.0, "reproduced"),
-    ],
-)
-def test_rule_decides_by_the_whole_interval(direction, threshold, low, high, outcome):
-    assert claim(direction, threshold).judge(interval(low, high))[0] == outcome
-
-
 def test_a_control_that_shows_the_effect_takes_the_verdict_back(run):
     run.declare(claim())
     verdict = run.verdict("T1", interval(1, 2), control=interval(1, 2))
@@ -195,29 +175,6 @@ def test_results_hold_no_nan(run, tmp_path):
     run.save_table("with a gap", pd.DataFrame({"x": [np.nan]}))
     run.finish()
     assert json.loads((tmp_path / "results" / "01.json").read_text())["tables"]["with a gap"]["data"] == [[None]]
-
-
-def test_claims_are_read_from_a_table_with_their_rule_and_control():
-    first, second = experiment.read_claims(
-        """
-        A1 | heads differ | 3 points (paper) | below -0.5 points of EER | m = 1
-        A2 | they agree | none | within 1e-6 relative |
-        """
-    )
-    assert (first.id, first.direction, first.threshold, first.unit, first.control) == (
-        "A1",
-        "below",
-        -0.5,
-        "points of EER",
-        "m = 1",
-    )
-    assert (second.direction, second.threshold, second.control) == ("within", 1e-6, None)
-
-
-@pytest.mark.parametrize("line", ["A1 | heads differ | none | below 3 points", "A1 | heads differ | none | below | x"])
-def test_a_claim_that_cannot_be_read_is_shown(line):
-    with pytest.raises(ValueError, match=r"expected 'id \| statement.*found 'A1"):
-        experiment.read_claims(line)
 
 
 def test_source_shows_code_without_the_docstring():

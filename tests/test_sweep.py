@@ -62,6 +62,9 @@ def test_every_point_and_claim_is_a_row_and_a_second_sweep_runs_only_what_is_new
     assert summary["stable"] == "no"
     assert (summary["mean"], summary["least"], summary["greatest"]) == (0.0, -1.0, 1.0)
     assert summary["sd"] == pytest.approx(2**0.5)
+    assert summary["over seeds"] == "inconclusive"  # its own rule, on the two values: 0 [-12.7, 12.7]
+    assert (summary["low"], summary["high"]) == pytest.approx((-12.706, 12.706), rel=1e-3)
+    assert (summary["control_mean"], summary["control over seeds"]) == (0.0, "not reproduced")
     assert found["points"]["state"].tolist() == ["finished"] * 2
     page = (project / "build" / "sweeps" / NAME / "sweep.html").read_text()
     assert "✔ reproduced" in page

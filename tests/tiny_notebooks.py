@@ -24,7 +24,7 @@ from paper_utils import files
 estimate = {"measured": value, "ci95": [value - 0.5, value + 0.5], "n": 3}
 verdict = "reproduced" if value > 0.5 else "not reproduced" if value < -0.5 else "inconclusive"
 claim = {"id": "T1", "statement": "the value is above zero", "paper_value": "none", "unit": "points", "method": "t",
-    "rule": "above 0", "verdict": verdict, "reason": "where it lies", **estimate,
+    "rule": "the whole 95 % interval lies above 0 points", "verdict": verdict, "reason": "where it lies", **estimate,
     "control": {"statement": "zero", "verdict": "inconclusive", **estimate, "measured": 0.0, "ci95": [-0.5, 0.5]}}
 record = {"paper": "NUMBER", "title": "A title | with a bar", "profile": profile, "seed": seed, "data": data, "seconds": 0.1,
     "environment": {"device": "cpu", "commit": "none", "packages": {"torch": "none"}},

@@ -423,6 +423,20 @@ def false_discoveries(tests: method.PairTests) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def found_without_link(tests: method.PairTests, unlinked: Bool[np.ndarray, " a"]) -> Float[np.ndarray, " worlds"]:
+    """Share of pairs rejected among measurements that have no link, tested beside others that have one, in every world of strangers.
+
+    Each world keeps these people's own measurements and takes the unlinked ones from strangers' faces. What is linked makes the
+    rule of Benjamini and Hochberg generous, so a world where nothing is linked would be too easy a test.
+    """
+    shares = []
+    for name, errors in tests.others.items():
+        if name.startswith("null"):
+            p = predictability.permutation_p(np.where(unlinked, errors, tests.errors), tests.null)
+            shares.append(predictability.discoveries(p)[:, unlinked].mean())
+    return np.array(shares)
+
+
 def link_sweep(tests: method.PairTests, link: float, kinds: pd.Series) -> pd.DataFrame:
     """Explained variance and rejections against the strength of the link; strangers are link 0."""
     linked = (kinds.loc[list(tests.measurements)] == "linked").to_numpy()

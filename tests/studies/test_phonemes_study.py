@@ -154,6 +154,23 @@ def test_other_worlds_are_tested_against_the_same_null(tests):
     assert study.rejected_in(hopeless, "good").all()
 
 
+def test_what_is_found_without_link_is_counted_beside_what_has_one(tests):
+    unlinked = np.arange(len(tests.measurements)) >= 5
+    linked = np.where(unlinked, 9.0, 0.0) * np.ones_like(tests.errors)
+    strangers = {"null 0": np.full_like(linked, 9.0), "null 1": np.zeros_like(linked), "dealt": np.zeros_like(linked)}
+    found = study.found_without_link(dataclasses.replace(tests, errors=linked, others=strangers), unlinked)
+    np.testing.assert_array_equal(found, [0, 1])  # one share a world of strangers, none for what is dealt
+
+    # Beside many true links the rule lets p-values up to nearly q pass; by themselves the same errors are not rejected.
+    odd = np.quantile(tests.null, 0.03, axis=1)[:, None] * np.ones_like(tests.errors)
+    lucky = np.where(np.arange(len(tests.measurements)) == 5, odd, 9.0)
+    alone = dataclasses.replace(tests, errors=np.full_like(linked, 9.0), others={"null 0": lucky})
+    beside = dataclasses.replace(tests, errors=np.zeros_like(linked), others={"null 0": lucky})
+    only = np.arange(len(tests.measurements)) == 5
+    assert study.found_without_link(alone, only) == 0
+    assert study.found_without_link(beside, only) > 0.5
+
+
 def snippets(rng, seconds):
     return torch.from_numpy(0.1 * rng.normal(size=int(16_000 * seconds))).clamp(-1, 1)
 
