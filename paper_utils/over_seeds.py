@@ -76,6 +76,8 @@ def judged(paper: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "paper": paper,
+            "profile": runs[0]["profile"],
+            "data": runs[0]["data"],
             "seeds": [run["seed"] for run in runs],
             "verdicts": [found[name]["verdict"] for found in named],
             "estimates": [found[name]["measured"] for found in named],
@@ -137,7 +139,6 @@ def write(found: dict[str, Sequence[dict[str, Any]]], folder: Path) -> list[Path
     environment = first[0]["environment"]
     record = {
         "seeds": [run["seed"] for run in first],
-        "profile": first[0]["profile"],
         "commit": environment["commit"],
         "device": environment["device"],
         "torch": environment["packages"]["torch"],

@@ -23,8 +23,8 @@ TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=T
 <p>A claim is <em>reproduced</em> if the whole 95&nbsp;% interval lies on its side of the line that was drawn before measuring,
 <em>not reproduced</em> if it lies wholly on the other side, and <em>inconclusive</em> otherwise, or if its negative control shows the effect too.
 {% if seeds %}
-The last two columns are what the same rule said of the quick profile over the seeds {{ seeds }}, whose interval also holds the luck of trainings and of the people
-drawn; <code>docs/claims_over_seeds.md</code> has the numbers.
+The last two columns, where there are such, are what the same rule said over the seeds {{ seeds }}; that interval also holds the luck of trainings and of the people
+drawn, and <code>docs/claims_over_seeds.md</code> has the numbers.
 {% endif %}
 </p>
 {% for record in records %}
@@ -86,8 +86,8 @@ def write(root: Path) -> list[str]:
             unreadable.append(str(error))
             continue
         rows = results.claim_rows(record["claims"])
-        if known:
-            rows = [row | _over_seeds(known.get((paper.number, row["id"]))) for row in rows]
+        if beside := results.over_seeds_of(known, record):
+            rows = [row | _over_seeds(beside.get(row["id"])) for row in rows]
         records.append({**record, "rows": rows, "notebook": f"{paper.name}.ipynb"})
     seeds = ", ".join(map(str, next(iter(known.values()))["seeds"])) if known else ""
     page = TEMPLATE.render(records=records, looks=results.VERDICT_LOOK, seeds=seeds)

@@ -340,21 +340,28 @@ def print_failures(jobs: Sequence[Job]) -> None:
             print(f"    as far as it came: {os.path.relpath(job.failed_copy, job.folder)}")
 
 
-def print_claims(records: Sequence[dict[str, Any]]) -> None:
-    """The claims of all results as plain text."""
+def print_claims(records: Sequence[dict[str, Any]], known: dict[tuple[str, str], dict[str, Any]] | None = None) -> None:
+    """The claims of all results as plain text; with what is known of them over seeds (`results.recorded_over_seeds`)."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 140)
     for record in records:
         head = f"{record['profile']} profile, seed {record['seed']}, data {record['data']}, {record['seconds']:.0f} s"
         print(f"\n{record['paper']}  {record['title']}\n    {head}")
         rows = results.claim_rows(record["claims"])
+        beside = results.over_seeds_of(known or {}, record)
         wide = {column: max((len(row[column]) for row in rows), default=0) for column in ("id", results.MEASURED)}
         for row in rows:
             verdict = row[results.CONTROL_VERDICT]
             control = f"control: {verdict}" if verdict != "-" else "no control"
             measured = f"{row[results.MEASURED]:<{wide[results.MEASURED]}}"
-            print(f"    {row['id']:<{wide['id']}}  {row['verdict']:<14}  {measured}  {control}")
+            print(
+                f"    {row['id']:<{wide['id']}}  {row['verdict']:<14}  {measured}  {control:<23}{_told(beside.get(row['id']))}".rstrip()
+            )
             indent = " " * (6 + wide["id"])
             print(textwrap.fill(row["claim"], width, initial_indent=indent, subsequent_indent=indent))
+
+
+def _told(claim: dict[str, Any] | None) -> str:
+    return f"  over {len(claim['seeds'])} seeds: {claim['verdict']}" if claim else ""
 
 
 def cores() -> int:
@@ -447,7 +454,11 @@ def run_jobs(jobs: Sequence[Job], options: argparse.Namespace) -> int:
         print("\ninterrupted: running notebooks and their kernels were ended, finished ones are kept", file=sys.stderr)
         return 130
     succeeded = [job for job in jobs if job.failure is None]
-    print_claims([results.load_results(job.results_file) for job in succeeded])
+    try:
+        known = results.recorded_over_seeds(files.project_root())
+    except results.ResultsError:
+        known = {}  # the report names the file
+    print_claims([results.load_results(job.results_file) for job in succeeded], known)
     unreadable = report.write(jobs[0].output_root)
     print_failures(jobs)
     for message in unreadable:

@@ -97,7 +97,11 @@ def recorded_over_seeds(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
         return {}
     try:
         claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
-        lacking = _lacks(claims, [_CLAIM | {"paper": str, "seeds": [_NUMBER]}], "claims") if claims else []
+        lacking = (
+            _lacks(claims, [_CLAIM | {"paper": str, "profile": str, "data": str, "seeds": [_NUMBER]}], "claims")
+            if claims
+            else []
+        )
         if not lacking:
             return {(claim["paper"], claim["id"]): claim for claim in claims}
     except (ValueError, KeyError, TypeError) as error:
@@ -105,6 +109,20 @@ def recorded_over_seeds(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     raise ResultsError(
         f"{path} is not a record of claims over seeds ({', '.join(lacking)}); run `make seeds RECORD=1` to make it anew"
     )
+
+
+def over_seeds_of(known: dict[tuple[str, str], dict[str, Any]], record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is recorded of the claims of one results file, by claim; empty if the record is of another profile or other data.
+
+    Parameters
+    ----------
+    known
+        As `recorded_over_seeds` reads it.
+    record
+        A results file.
+    """
+    kind = [record[name] for name in ("paper", "profile", "data")]
+    return {name: c for (_, name), c in known.items() if [c["paper"], c["profile"], c["data"]] == kind}
 
 
 def _lacks(value: Any, form: Any, where: str) -> list[str]:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from tiny_notebooks import make_project, write_notebook
 
-from paper_utils import over_seeds, papers, points, report, results
+from paper_utils import over_seeds, papers, points, report, reproduce, results
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +52,12 @@ def test_each_claim_is_judged_over_the_seeds_and_kept(project, monkeypatch, caps
     html = (run / "results" / "report.html").read_text()
     assert "over the seeds 0, 1, 2" in html
     assert re.search(r"0.3 \[-0.2, 0.8\] points.*0.8 \[-0.283, 1.88\] points", html, re.DOTALL)
+
+    # So does the table that `make reproduce` ends with, for the profile and the data of the record only.
+    known, ran = results.recorded_over_seeds(project), results.load_results(run / "results" / "01.json")
+    capsys.readouterr()
+    reproduce.print_claims([ran, ran | {"profile": "full"}, ran | {"data": "posteriors"}], known)
+    assert re.findall(r"control: inconclusive +(over.*)", capsys.readouterr().out) == ["over 3 seeds: inconclusive"]
 
     # Finished runs are kept.
     capsys.readouterr()
