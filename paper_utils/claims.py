@@ -215,7 +215,8 @@ def over_seeds(records: Sequence[dict[str, Any]]) -> Verdict:
     Returns
     -------
     Verdict
-        By the claim's own rule, for the measurement as for the control: mean over the runs with Student's t interval.
+        By the claim's own rule, for the measurement as for the control: mean over the runs with Student's t interval. What is exact
+        in every run (no interval: a largest error, say) has no error to average; its interval is the range over the runs.
 
     Raises
     ------
@@ -225,8 +226,15 @@ def over_seeds(records: Sequence[dict[str, Any]]) -> Verdict:
     (first, *_), rules = records, {(record["id"], record["rule"], record["control"] is None) for record in records}
     if len(rules) > 1:
         raise ValueError(f"over_seeds: expected runs of one claim with one rule, found {sorted(rules)}")
-    measured = mean_t_interval(np.array([record["measured"] for record in records], dtype=float))
-    control = None
-    if first["control"]:
-        control = mean_t_interval(np.array([record["control"]["measured"] for record in records], dtype=float))
-    return claim_of(first).decide(measured, control)
+    control = _over_runs([record["control"] for record in records]) if first["control"] else None
+    return claim_of(first).decide(_over_runs(records), control)
+
+
+def _over_runs(measured: Sequence[dict[str, Any]]) -> Estimate:
+    values = np.array([one["measured"] for one in measured], dtype=float)
+    interval = mean_t_interval(values)
+    if all(low == high for low, high in (one["ci95"] for one in measured)):
+        return Estimate(
+            interval.value, float(values.min()), float(values.max()), len(values), "exact in each run, range"
+        )
+    return interval

@@ -22,7 +22,7 @@ def runs(values, controls, **options):
     """Records of one claim, one a run; the intervals within a run are so narrow that they decide nothing."""
     given = claim(**options)
     return [
-        given.decide(interval(v, v), None if c is None else interval(c, c)).as_record()
+        given.decide(interval(v - 0.01, v + 0.01), None if c is None else interval(c - 0.01, c + 0.01)).as_record()
         for v, c in zip(values, controls, strict=True)
     ]
 
@@ -96,6 +96,16 @@ def test_the_verdict_over_seeds_takes_one_value_a_run_by_the_claims_own_rule():
     # Each run is certain of its own value; what they say together is not.
     spread = claims.over_seeds(runs([1.0, -1.2, 3.4, 1.1], controls))
     assert spread.outcome == "inconclusive"
+
+
+def test_what_is_exact_in_every_run_has_its_range():
+    given = claim("below", 4.0)
+    one, other, third = (given.decide(interval(v, v), interval(9.0, 9.0)).as_record() for v in (1.0, 3.9, 2.0))
+    found = claims.over_seeds([one, other, third])
+    assert (found.measured.low, found.measured.high, found.outcome) == (1.0, 3.9, "reproduced")
+    assert (found.control.low, found.control.high) == (9.0, 9.0)
+    inexact = third | {"ci95": [1.9, 2.1]}
+    assert claims.over_seeds([one, other, inexact]).outcome == "inconclusive"  # 2.3 [-1.4, 6.0]
 
 
 def test_the_control_over_seeds_takes_the_verdict_back():
