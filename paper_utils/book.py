@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -34,6 +35,7 @@ from paper_utils.book_names import documented, imported, link_code, link_names
 
 NEEDS = ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax", "bs4")
 CHECKED = "# NBVAL_CHECK_OUTPUT"
+SEEDS_PAGE = results.OVER_SEEDS.with_suffix(".md")
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 
 
@@ -177,6 +179,7 @@ def relocate(text: str, folder: str) -> str:
     """
     places = {f"notebooks/{p.name}.ipynb": f"/notebooks/{p.name}.ipynb" for p in papers.NOTEBOOKS.values() if p.ready}
     places |= {"notebooks/README.md": "/teaching.md", "README.md": "/about.md", "CONTRIBUTING.md": "/contributing.md"}
+    places |= {str(SEEDS_PAGE): "/seeds.md"}
 
     def turn(match: re.Match[str]) -> str:
         picture, shown, target = match[1], match[2], match[3]
@@ -220,19 +223,22 @@ def _cell(text: str) -> str:
     return html.escape(text.replace("\n", " "))
 
 
-def front_page(found: dict[papers.Paper, list[dict[str, str]]]) -> str:
-    """Markdown of the front page: what was claimed, and what came of it."""
+def front_page(
+    found: dict[papers.Paper, list[dict[str, str]]], known: dict[tuple[str, str], dict[str, Any]] | None = None
+) -> str:
+    """Markdown of the front page: what was claimed, what came of it, and what came of it over seeds (`results.recorded_over_seeds`)."""
+    known = known or {}
     looks = dict(results.VERDICT_LOOK.values())
     counts = Counter(row["verdict"] for rows in found.values() for row in rows)
     total = sum(counts.values())
     rows = []
     for paper, claimed in found.items():
         link = f'<a href="notebooks/{paper.name}.html">{paper.number} {_cell(paper.title)}</a>'
-        rows.append(f'<tr><th colspan="5" scope="rowgroup">{link}</th></tr>')
+        rows.append(f'<tr><th colspan="6" scope="rowgroup">{link}</th></tr>')
         rows += [
             f'<tr><td><a href="notebooks/{paper.name}.html#{anchor(paper, int(row["cell"]))}">{_cell(row["id"])}</a></td><td>{_cell(row["claim"])}</td>'
             f'<td>{_cell(row[results.MEASURED])}</td><td style="{looks.get(row["verdict"], "")}">{_cell(row["verdict"])}</td>'
-            f"<td>{_cell(row[results.CONTROL_VERDICT])}</td></tr>"
+            f"<td>{_cell(row[results.CONTROL_VERDICT])}</td>{_over_seeds(known.get((paper.number, row['id'])))}</tr>"
             for row in claimed
         ]
     summary = ", ".join(f"{counts[shown]} {shown}" for shown in looks if counts[shown])
@@ -243,10 +249,11 @@ Each paper is a notebook that explains its idea, shows the code of its equations
 rule before anything is measured, and has a negative control: the same measurement where the effect is switched off. This is what came out: **{total} claims, {summary}.**
 
 All was measured on synthetic people and small real data, at small scale, so these are verdicts about mechanisms, not about anybody's benchmark numbers;
-[what a verdict means](about.md#what-a-verdict-means), [honest limits](about.md#honest-limits).
+[what a verdict means](about.md#what-a-verdict-means), [honest limits](about.md#honest-limits). One run gave the numbers; the last column is the verdict
+[over several seeds]({"seeds.md" if known else "about.md"}), which also knows the luck of a training.
 
 <div class="wide"><table class="claims">
-<thead><tr><th scope="col">id</th><th scope="col">claim</th><th scope="col">measured [95 % interval]</th><th scope="col">verdict</th><th scope="col">its negative control</th></tr></thead>
+<thead><tr><th scope="col">id</th><th scope="col">claim</th><th scope="col">measured [95 % interval]</th><th scope="col">verdict</th><th scope="col">its negative control</th><th scope="col">verdict over seeds</th></tr></thead>
 <tbody>
 {chr(10).join(rows)}
 </tbody></table></div>
@@ -266,11 +273,17 @@ All was measured on synthetic people and small real data, at small scale, so the
 
 Teaching <teaching>
 figures
+{"seeds" if known else ""}
 About <about>
 contributing
 api/index
 ```
 """
+
+
+def _over_seeds(claim: dict[str, Any] | None) -> str:
+    shown, style = results.VERDICT_LOOK[claim["verdict"]] if claim else ("-", "")
+    return f'<td style="{style}">{shown}</td>'
 
 
 def figures_page(pictures: Sequence[Picture]) -> str:
@@ -350,12 +363,17 @@ def prepare(
             raise BookError(f"{paper.name}.ipynb: {error}") from error
         pictures += drawn
         files.write_text(target / "notebooks" / f"{paper.name}.ipynb", nbformat.writes(made))
-    files.write_text(target / "index.md", front_page(found))
+    try:
+        known = results.recorded_over_seeds(root)
+    except results.ResultsError as error:
+        raise BookError(str(error)) from error
+    files.write_text(target / "index.md", front_page(found, known))
     files.write_text(target / "figures.md", figures_page(pictures))
     for name, place in (
         ("teaching", "notebooks/README.md"),
         ("about", "README.md"),
         ("contributing", "CONTRIBUTING.md"),
+        *([("seeds", str(SEEDS_PAGE))] if known else []),
     ):
         text = (root / place).read_text(encoding="utf-8")
         files.write_text(target / f"{name}.md", link_names(relocate(text, os.path.dirname(place)), {}))

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import re
+import shutil
 
 import nbformat
 import pytest
@@ -10,7 +12,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 from PIL import Image
 
-from paper_utils import book, book_figures, book_names, papers, workshop
+from paper_utils import book, book_figures, book_names, papers, results, workshop
 
 READY = [paper for paper in papers.NOTEBOOKS.values() if paper.ready]
 PAPER = papers.find("05")
@@ -232,7 +234,12 @@ def small_project(root, about="See `papers.find`."):
     nbformat.write(small_notebook(), root / "notebooks" / f"{PAPER.name}.ipynb")
     for place in ("README.md", "CONTRIBUTING.md", "notebooks/README.md"):
         (root / place).write_text(f"# A page\n\n## What a verdict means\n\n## Honest limits\n\n{about}\n")
-    (root / "docs").symlink_to(ROOT / "docs")
+    shutil.copytree(ROOT / "docs", root / "docs")
+    claim = {"id": "S1", "statement": "a < b", "paper_value": "none", "unit": "%", "reason": "-", "control": None}
+    claim |= {"paper": PAPER.number, "profile": "quick", "data": "world", "seeds": [0, 1], "verdict": "inconclusive"}
+    record = json.dumps({"claims": [claim | {"measured": 2.0, "ci95": [-1.0, 5.0]}]})
+    (root / results.OVER_SEEDS).write_text(record)
+    (root / book.SEEDS_PAGE).write_text("# Claims over seeds\n\nMeasured twice.\n")
 
 
 @pytest.fixture(scope="class")
@@ -269,10 +276,13 @@ class TestSite:
             "3 [2, 4] %",
             "✔ reproduced",
             "✘ not reproduced",
+            "○ inconclusive",
         ]
         file, _, anchor = row.a["href"].partition("#")
         assert BeautifulSoup((site / file).read_text(encoding="utf-8"), "html.parser").find(id=anchor)
         assert "1 claims, 1 ✔ reproduced" in front.get_text()
+        assert "Measured twice." in (site / "seeds.html").read_text(encoding="utf-8")
+        assert front.find("a", href="seeds.html")
 
     def test_every_picture_has_a_text_and_a_link_to_its_cell(self, page, site):
         figures = [
