@@ -27,13 +27,14 @@ from paper_utils.methods.talkshow import (
     TalkShow,
     VqVae,
 )
-from paper_utils.network_files import ModelFileError, config_of, read_networks, save_networks
-from paper_utils.nn.checkpoint_names import load_strictly, renamed
+from paper_utils.network_files import ModelFileError, NetworkFile, config_of, read_networks, save_networks
+from paper_utils.nn.checkpoint_names import renamed
 from paper_utils.nn.pixelcnn import PixelCnnConfig
 from paper_utils.nn.quantizer import QuantizerConfig
 
 FORMAT = "talkshow 1"
 _SETTLED = 100_000  # updates after which the bias correction is 1 to all digits
+_FROM_SHAPES = "the sizes read off its shapes"
 _DEEPEST = 16  # layers of a regressor, whose dilation doubles with each
 
 
@@ -165,9 +166,9 @@ def codebook_from_official(state: Mapping[str, Tensor], *, unused: str = "offici
     own = renamed(state, names, source="codebook")
     settled = bool(own.get("quantizer.counts", torch.zeros(1)).any())
     own["quantizer.updates"] = torch.tensor(_SETTLED if settled else 0)
-    network = VqVae(first.shape[1], config, seed=0)
-    load_strictly(network, own, "codebook")
-    return network.eval()
+    return NetworkFile("official codebook", {}, own).network(
+        lambda: VqVae(first.shape[1], config, seed=0), _FROM_SHAPES
+    )
 
 
 def prior_from_official(grid: Mapping[str, Tensor], sound: Mapping[str, Tensor] | None = None) -> Prior:
@@ -208,9 +209,8 @@ def prior_from_official(grid: Mapping[str, Tensor], sound: Mapping[str, Tensor] 
         (first,) = _tensors(sound, "project.conv.weight")
         features, residual_layers = first.shape[1], _count(sound, "_enc_1._layers.")
         own |= renamed(sound, {"": "sound."}, source="sound encoder")
-    prior = Prior(PriorConfig(config, features, residual_layers), seed=0)
-    load_strictly(prior, own, "prior")
-    return prior.eval()
+    sizes = PriorConfig(config, features, residual_layers)
+    return NetworkFile("official prior", {}, own).network(lambda: Prior(sizes, seed=0), _FROM_SHAPES)
 
 
 def face_from_official(state: Mapping[str, Tensor]) -> FaceHead:
@@ -236,9 +236,8 @@ def face_from_official(state: Mapping[str, Tensor]) -> FaceHead:
         "final_out.0": "jaw_out",
         "final_out.1": "expression_out",
     }
-    head = FaceHead(config, seed=0)
-    load_strictly(head, renamed(state, names, drop=["audio_encoder", "audio_middle.grus"], source="face"), "face")
-    return head.eval()
+    own = renamed(state, names, drop=["audio_encoder", "audio_middle.grus"], source="face")
+    return NetworkFile("official face", {}, own).network(lambda: FaceHead(config, seed=0), _FROM_SHAPES)
 
 
 def _tensors(state: Mapping[str, Tensor], *names: str) -> list[Tensor]:
