@@ -172,7 +172,7 @@ def test_a_state_whose_shapes_ask_for_more_memory_than_there_is_is_refused_befor
     state = narrow(keys["g_hand"], 32, kept=(90,))
     first = state["encoder.project.conv.weight"]
     state["encoder.project.conv.weight"] = first[:1].expand(2**22, *first.shape[1:])  # layers of 2**24 times 2**24
-    with pytest.raises(tf.ModelFileError, match="official codebook: .*the sizes read off its shapes"):
+    with pytest.raises(tf.ModelFileError, match=r"official codebook: .*the sizes read off its shapes"):
         tf.codebook_from_official(state)
 
 
