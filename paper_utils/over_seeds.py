@@ -18,7 +18,7 @@ from typing import Any
 
 import jinja2
 
-from paper_utils import files, papers, points, results, sweep
+from paper_utils import files, papers, points, readme, results, sweep
 from paper_utils.claims import over_seeds
 
 RECORD = results.OVER_SEEDS
@@ -88,6 +88,25 @@ def judged(paper: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def summary(record: dict[str, Any]) -> str:
+    """The record in one sentence, for README.md."""
+    claims = record["claims"]
+    counts = Counter(claim["verdict"] for claim in claims)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SYMBOLS)
+    return (
+        f"Of {len(claims)} claims, over the seeds {', '.join(map(str, record['seeds']))}: {told}. "
+        f"{_stable(claims)} have the same verdict from each of the seeds, {_opposed(claims)} have opposite verdicts from two of them.\n"
+    )
+
+
+def _stable(claims: Sequence[dict[str, Any]]) -> int:
+    return sum(len(set(claim["verdicts"])) == 1 for claim in claims)
+
+
+def _opposed(claims: Sequence[dict[str, Any]]) -> int:
+    return sum({"reproduced", "not reproduced"} <= set(claim["verdicts"]) for claim in claims)
+
+
 def page(record: dict[str, Any]) -> str:
     """The record as Markdown."""
     claims = record["claims"]
@@ -97,8 +116,8 @@ def page(record: dict[str, Any]) -> str:
     return TEMPLATE.render(
         total=f"{len(claims)} claims, each over {len(record['seeds'])} seeds: {told}",
         symbols=", ".join(f"{symbol} {verdict}" for verdict, symbol in SYMBOLS.items()),
-        stable=sum(len(set(claim["verdicts"])) == 1 for claim in claims),
-        opposed=sum({"reproduced", "not reproduced"} <= set(claim["verdicts"]) for claim in claims),
+        stable=_stable(claims),
+        opposed=_opposed(claims),
         papers=groups,
         **record,
     )
@@ -122,7 +141,7 @@ def _rows(claims: Sequence[dict[str, Any]], number: str) -> list[dict[str, str]]
 
 
 def write(found: dict[str, Sequence[dict[str, Any]]], folder: Path) -> list[Path]:
-    """Write the record and its page.
+    """Write the record and its page, and the sentence of README.md where there is one with its marks.
 
     Parameters
     ----------
@@ -147,6 +166,9 @@ def write(found: dict[str, Sequence[dict[str, Any]]], folder: Path) -> list[Path
     }
     files.write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     files.write_text(folder / PAGE, page(record))
+    about = folder / "README.md"
+    if about.exists():
+        files.write_text(about, readme.replaced(about.read_text(encoding="utf-8"), "seeds", summary(record)))
     return [folder / RECORD, folder / PAGE]
 
 

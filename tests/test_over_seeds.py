@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from tiny_notebooks import make_project, write_notebook
 
-from paper_utils import over_seeds, papers, points, report, reproduce, results
+from paper_utils import over_seeds, papers, points, readme, report, reproduce, results
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +27,12 @@ def project(tmp_path, monkeypatch):
 
 def test_each_claim_is_judged_over_the_seeds_and_kept(project, monkeypatch, capsys):
     monkeypatch.setattr(papers, "NOTEBOOKS", {number: papers.find(number) for number in ("01", "02")})
+    (project / "README.md").write_text("# Papers\n<!-- seeds -->\nolder\n<!-- end of seeds -->\nend\n")
     assert over_seeds.main(["--seeds", "0-2", "--jobs", "2", "--record", "1"]) == 0
+    assert (project / "README.md").read_text() == (
+        "# Papers\n<!-- seeds -->\nOf 2 claims, over the seeds 0, 1, 2: 0 reproduced, 0 not reproduced, 2 inconclusive. "
+        "0 have the same verdict from each of the seeds, 1 have opposite verdicts from two of them.\n<!-- end of seeds -->\nend\n"
+    )
     record = json.loads((project / "docs" / "claims_over_seeds.json").read_text())
     assert record["seeds"] == [0, 1, 2]
     one, other = record["claims"]
@@ -110,6 +115,7 @@ def test_the_record_is_of_the_notebooks_as_they_are():
     """Same claims, and with the stored seed the stored verdicts; a notebook that changed needs `make seeds RECORD=1`."""
     record = json.loads((ROOT / over_seeds.RECORD).read_text())
     assert (ROOT / over_seeds.PAGE).read_text() == over_seeds.page(record)
+    assert readme.between((ROOT / "README.md").read_text(), "seeds") == over_seeds.summary(record)
     at = record["seeds"].index(0)
     for paper in (paper for paper in papers.NOTEBOOKS.values() if paper.ready):
         notebook = nbformat.read(ROOT / "notebooks" / f"{paper.name}.ipynb", as_version=4)
