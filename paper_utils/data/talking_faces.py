@@ -534,20 +534,23 @@ class TalkingFaces:
     def with_sound_of(self, clips: ArrayLike) -> TalkingFaces:
         """The same faces, clip i with the sound of clip ``clips[i]``: the control in which sound and face are of different utterances.
 
-        The phones stay those of the face.
+        A longer sound is cut to the clip, a shorter one begins again at its end. The phones stay those of the face.
 
         Raises
         ------
         ValueError
-            If a clip's new sound has another length.
+            If there is not one number of a clip for each clip.
         """
         chosen = np.asarray(clips, dtype=np.int64)
-        lengths = self.audio_starts.diff()
-        if chosen.shape != (len(self),) or not torch.equal(lengths[torch.from_numpy(chosen)], lengths):
+        if chosen.shape != (len(self),) or (chosen < 0).any() or (chosen >= len(self)).any():
             raise ValueError(
-                f"{self.name}: expected for each of {len(self)} clips another one of equal length; cut clips to one length first"
+                f"{self.name}: clips: expected a number from 0 to {len(self) - 1} for each of {len(self)} clips, found {chosen.tolist()!s:.80}"
             )
-        return dataclasses.replace(self, audio=self.audio[_rows(self.audio_starts, chosen)])
+        wanted, length = self.audio_starts.diff().numpy(), self.audio_starts.diff().numpy()[chosen]
+        within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+        first = self.audio_starts.numpy()[chosen]
+        rows = np.repeat(first, wanted) + within % np.repeat(length, wanted)
+        return dataclasses.replace(self, audio=self.audio[torch.from_numpy(rows)])
 
     def labels(self) -> tuple[Int[Tensor, " clips"], Int[Tensor, " clips"]]:
         """Emotion and intensity of every clip.

@@ -37,6 +37,7 @@ from paper_utils.nn.meshtalk_networks import (
     quick_sizes,
     vertex_statistics,
 )
+from paper_utils.studies import meshtalk_measures as ms
 from paper_utils.world.people import Population
 from paper_utils.world.talking_faces import Scene, Script, neutral_heads, talking_faces
 
@@ -145,7 +146,7 @@ def sides(exp: Experiment, world: str = "mixed") -> Sides:
     Raises
     ------
     ValueError
-        For an unknown world, a control that real data cannot give, or clips of unequal length that cannot be shuffled.
+        For an unknown world, a control that real data cannot give, or clips of one person, which cannot be shuffled.
     """
     if world not in WORLDS:
         raise ValueError(f"world: expected one of {', '.join(WORLDS)}, found {world!r}")
@@ -184,18 +185,12 @@ def script(exp: Experiment, part: Literal["train", "test"], world: str = "mixed"
 
 
 def _of_others(faces: TalkingFaces) -> Int[np.ndarray, " clips"]:
-    """For each clip one of another person and of equal length."""
-    lengths, subject = faces.audio_starts.diff().numpy(), faces.subject.numpy()
-    chosen = np.arange(len(faces))
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        rows = rows[np.argsort(subject[rows], kind="stable")]
-        chosen[rows] = np.roll(rows, np.bincount(subject[rows]).max())
-    if same := int((subject[chosen] == subject).sum()):
-        raise ValueError(
-            f"{faces.name}: {same} of {len(faces)} clips find no clip of equal length by another person; cut clips to one length to shuffle sounds"
-        )
-    return chosen
+    """For each clip one of another person."""
+    partner = ms.stranger(faces.subject)
+    giver = torch.empty_like(partner)
+    giver[partner] = torch.arange(len(partner))
+    # Where partners are a permutation its inverse is taken, by which the synthetic clips have always been dealt; else the partner itself.
+    return (giver if len(partner.unique()) == len(partner) else partner).numpy()
 
 
 def _recorded(name: str, root: Path) -> tuple[TalkingFaces, TalkingFaces]:

@@ -61,24 +61,34 @@ class Inputs:
 def stranger(subjects: Int[Tensor, " segments"]) -> Int[Tensor, " segments"]:
     """For each segment one of another person: the rotation of the list, sorted by person, by as many as the most that one person has.
 
+    If one person has more than half of all, not everybody can be paired with a segment of its own: that person's segments get those of the
+    others in turn, some of them more than once.
+
     Raises
     ------
     ValueError
-        If a person has more than half of the segments, so that not everybody can be paired.
+        If all are of one person.
 
     Examples
     --------
     >>> stranger(torch.tensor([0, 0, 1, 1, 2])).tolist()
     [2, 3, 4, 0, 1]
+    >>> stranger(torch.tensor([0, 0, 0, 1])).tolist()
+    [3, 3, 3, 0]
     """
     order = torch.argsort(subjects, stable=True)
-    most = int(torch.bincount(subjects).max())
-    if 2 * most > len(subjects):
-        raise ValueError(
-            f"segments: one person has {most} of {len(subjects)}; an exchange between people needs at most half of them from one person"
-        )
+    counts = torch.bincount(subjects)
+    most = int(counts.max())
+    if most == len(subjects):
+        raise ValueError(f"segments: all {most} are of one person; an exchange between people needs two")
     partner = torch.empty_like(order)
-    partner[order] = order.roll(-most)
+    if 2 * most <= len(subjects):
+        partner[order] = order.roll(-most)
+        return partner
+    many = subjects == counts.argmax()
+    (mine,), (others,) = torch.nonzero(many, as_tuple=True), torch.nonzero(~many, as_tuple=True)
+    partner[mine] = others[torch.arange(len(mine)) % len(others)]
+    partner[others] = mine[: len(others)]
     return partner
 
 

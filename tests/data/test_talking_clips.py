@@ -215,13 +215,24 @@ def test_equal_clips_stack_and_others_do_not():
         some()[1].stacked()
 
 
-def test_sound_can_be_exchanged_between_clips_of_equal_length():
+def test_sound_can_be_exchanged_between_clips():
     clips, faces = some((6, 6, 6))
     other = faces.with_sound_of([2, 0, 1])
     assert torch.equal(other[0].audio, clips[2].audio)
     assert torch.equal(other[0].vertices, clips[0].vertices)
-    with pytest.raises(ValueError, match="another one of equal length"):
-        some()[1].with_sound_of([1, 0, 2])
+    with pytest.raises(ValueError, match="expected a number from 0 to 2 for each of 3 clips, found"):
+        faces.with_sound_of([1, 0, 3])
+    with pytest.raises(ValueError, match="for each of 3 clips"):
+        faces.with_sound_of([1, 0])
+
+
+def test_longer_sound_is_cut_and_shorter_begins_again():
+    clips, faces = some((6, 10))
+    short, long = faces.with_sound_of([1, 0])
+    assert torch.equal(short.audio, clips[1].audio[: len(clips[0].audio)])
+    again = torch.cat([clips[0].audio, clips[0].audio])[: len(clips[1].audio)]
+    assert torch.equal(long.audio, again)
+    assert torch.equal(long.vertices, clips[1].vertices)
 
 
 def test_clips_without_label_are_counted_and_named():
