@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,9 +143,9 @@ def anthropometry(
     signed: bool = False,
     unit: str = "mm",
 ) -> Float[Tensor, "faces measurements"]:
-    r"""Measurements of paper 10 by their numbers: distances, ratios in percent, angles in degrees.
+    r"""Measurements of paper 10 by their numbers: distances, ratios, angles in degrees.
 
-    .. math:: d(a, b) = |a - b|, \qquad p(a, b \mid c, e) = 100\,\frac{d(a, b)}{d(c, e)}, \qquad
+    .. math:: d(a, b) = |a - b|, \qquad p(a, b \mid c, e) = \frac{d(a, b)}{d(c, e)}, \qquad
         \angle(a, b, c) = \arccos\frac{(a - b)\cdot(c - b)}{|a - b||c - b|}
 
     Parameters
@@ -174,6 +175,9 @@ def anthropometry(
         )
     table = {str(label): points[:, label - 1] for label in range(1, points.shape[1] + 1)}
     values = measure(table, [AMS[number] for number in numbers])
+    values[:, [column for column, number in enumerate(numbers) if AMS[number].kind == "ratio"]] /= (
+        100  # they come in percent
+    )
     if signed:
         for column, number in enumerate(numbers):
             if AMS[number].kind == "angle":
@@ -340,6 +344,9 @@ def ridge_cross_validated(
     degrees of freedom :math:`\sum_j s_j^2 / (s_j^2 + \lambda)` as there are subjects, so penalties that leave more than a tenth are passed over). The factorisation
     does not depend on the targets: hundreds of measurements, and thousands of their permutations, cost little more than one.
 
+    A fold in which a target is the same for all training subjects, or in which their mean makes no error, is left out of that target's
+    error, with a warning.
+
     Parameters
     ----------
     features
@@ -365,7 +372,7 @@ def ridge_cross_validated(
     keep = targets.shape[1] if keep is None else keep
     penalties = np.sort(np.asarray(penalties)) * features.shape[1]
     kept, means = np.empty((len(targets), keep)), np.empty((len(targets), keep))
-    loss, base = np.zeros(targets.shape[1]), np.zeros(targets.shape[1])
+    loss, base, skipped = np.zeros(targets.shape[1]), np.zeros(targets.shape[1]), np.zeros(targets.shape[1], dtype=int)
     for fold in np.unique(folds):
         test = folds == fold
         train = ~test
@@ -379,21 +386,37 @@ def ridge_cross_validated(
             scores, rotated = right.T @ (x.T @ y), held_out @ right
         else:
             squares, left = np.linalg.eigh(x @ x.T)
-            scores, rotated = squares[:, None] * (left.T @ y), (held_out @ x.T @ left) / np.maximum(squares, 1e-9)
+            root = np.sqrt(np.maximum(squares, 0.0))
+            scores = root[:, None] * (left.T @ y)
+            rotated = (held_out @ x.T @ left) / np.maximum(root, 1e-6 * root.max())  # centred rows: one root is 0
         squares = np.maximum(squares, 0.0)
         rows = np.where(squares[:, None] > 1e-9 * squares.max(), scores**2 / np.maximum(squares, 1e-12)[:, None], 0.0)
         shrink = squares / (squares + penalties[:, None])  # (penalties, directions)
-        left_over = (y**2).sum(0) - (2 * shrink - shrink**2) @ rows
+        total = (y**2).sum(0)
+        left_over = total - (2 * shrink - shrink**2) @ rows
         freedom = (1 + shrink.sum(1)) / len(x)
         gcv = left_over / ((1 - freedom) ** 2)[:, None]
         gcv[:-1][freedom[:-1] > MOST_FREEDOM] = np.inf
         best = penalties[gcv.argmin(0)]
         prediction = rotated @ (scores / (squares[:, None] + best)) + centre
-        loss += ((targets[test] - prediction) ** 2).sum(0)
-        base += ((targets[test] - centre) ** 2).sum(0)
+        fold_loss, fold_base = (((targets[test] - known) ** 2).sum(0) for known in (prediction, centre))
+        # Nothing to learn where all training subjects are alike (up to rounding of their mean), nothing to lose where the mean makes no error.
+        useless = (total <= 1e-24 * len(y) * (1 + centre**2)) | (fold_base == 0)
+        if useless.any():
+            skipped += useless
+            fold_loss[useless] = fold_base[useless] = 0.0
+            prediction[:, useless] = centre[useless]
+        loss += fold_loss
+        base += fold_base
         kept[test], means[test] = prediction[:, :keep], centre[:keep]
     if not (base > 0).all():
         raise ValueError("ridge: a target is the same for all subjects; leave it out")
+    if skipped.any():
+        warnings.warn(
+            f"ridge: {int(skipped.sum())} folds of {int((skipped > 0).sum())} targets were left out of the errors: the target is the same for all "
+            "training subjects, or the fold's mean makes no error",
+            stacklevel=2,
+        )
     return CrossValidated(kept, means, loss / base)
 
 

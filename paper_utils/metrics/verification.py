@@ -403,12 +403,17 @@ def tar_at_far(curve: Roc | SortedScores, far: float, *, method: str = "exact") 
 
 
 def _corners(curve: Roc) -> np.ndarray:
-    """Indices of the points at which the ROC turns, with both ends (what scikit-learn keeps by default)."""
+    """Indices of the points at which the ROC turns, with both ends: what scikit-learn keeps by default.
+
+    It looks for turns before it puts (0, 0) in front, so the first threshold's point always stays.
+    """
+    if len(curve.fpr) <= 3:
+        return np.arange(len(curve.fpr))
     bends = [
-        np.rint(np.diff(rate * total, 2)) != 0
+        np.rint(np.diff(rate[1:] * total, 2)) != 0
         for rate, total in ((curve.fpr, curve.negatives), (curve.tpr, curve.positives))
     ]
-    return np.flatnonzero(np.r_[True, bends[0] | bends[1], True])
+    return np.flatnonzero(np.r_[True, True, bends[0] | bends[1], True])
 
 
 def best_threshold_accuracy(curve: Roc | SortedScores) -> float:

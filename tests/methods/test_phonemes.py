@@ -46,8 +46,8 @@ def test_measurements_are_what_their_formulas_say():
     found = dict(zip((13, 31, 58, 75, 89), ph.anthropometry(points, (13, 31, 58, 75, 89)).T.numpy(), strict=True))
     np.testing.assert_allclose(found[13], distance(32, 38))
     np.testing.assert_allclose(found[31], distance(60, 54))
-    np.testing.assert_allclose(found[58], 100 * distance(32, 38) / distance(60, 54))
-    np.testing.assert_allclose(found[75], 100 * distance(60, 54) / distance(28, 31))
+    np.testing.assert_allclose(found[58], distance(32, 38) / distance(60, 54))
+    np.testing.assert_allclose(found[75], distance(60, 54) / distance(28, 31))
     u, v = at[32] - at[31], at[38] - at[31]
     cosine = (u * v).sum(1) / np.linalg.norm(u, axis=1) / np.linalg.norm(v, axis=1)
     np.testing.assert_allclose(found[89], np.degrees(np.arccos(cosine)))
@@ -165,6 +165,58 @@ def test_ridge_agrees_with_scikit_learn_pair_by_pair(values):
             model = Ridge(alpha=0.7 * values).fit((features[train] - mean) / sd, targets[train, column])
             expected[test, column] = model.predict((features[test] - mean) / sd)
     np.testing.assert_allclose(found.prediction, expected, atol=1e-8)
+
+
+def chosen_by_formula(x, y, penalties):
+    """Ridge weights for the penalty with the least generalised cross-validation score, both written down naively."""
+    best = (np.inf, None)
+    for penalty in penalties:
+        hat = x @ np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T)
+        freedom = (1 + np.trace(hat)) / len(x)
+        if freedom > ph.MOST_FREEDOM and penalty != max(penalties):
+            continue
+        best = min(best, (((y - hat @ y) ** 2).sum() / (1 - freedom) ** 2, penalty))
+    return np.linalg.solve(x.T @ x + best[1] * np.eye(x.shape[1]), x.T @ y), best[1]
+
+
+@pytest.mark.parametrize("values", [30, 200])  # fewer and more than subjects
+def test_the_penalty_is_the_one_of_the_formula(values):
+    features, _ = planted(values=values)
+    features *= 0.9 ** np.arange(values)  # in a few directions, as voices vary
+    features = features @ np.random.default_rng(1).normal(size=(values, values))
+    noise = np.random.default_rng(2).normal(size=(120, 4))
+    signal = features @ np.random.default_rng(3).normal(size=(values, 4))
+    targets = signal / signal.std(0) * [0.0, 0.5, 1.0, 3.0] + noise  # from nothing to find to nearly nothing else
+    folds = ph.subject_folds(len(features), 5, np.random.default_rng(0))
+    found = ph.ridge_cross_validated(features, targets, folds)
+    expected, chosen = np.empty_like(targets), set()
+    for fold in range(5):
+        train, test = folds != fold, folds == fold
+        mean, sd = features[train].mean(0), features[train].std(0)
+        x, held_out = (features[train] - mean) / sd, (features[test] - mean) / sd
+        for column in range(4):
+            centre = targets[train, column].mean()
+            weights, penalty = chosen_by_formula(x, targets[train, column] - centre, np.array(ph.PENALTIES) * values)
+            expected[test, column] = held_out @ weights + centre
+            chosen.add(penalty)
+    assert len(chosen) > 1  # else nothing was chosen
+    np.testing.assert_allclose(found.prediction, expected, atol=1e-8)
+
+
+def test_folds_in_which_a_target_does_not_vary_are_left_out_with_a_warning():
+    features, targets = planted(columns=3)
+    folds = ph.subject_folds(len(features), 5, np.random.default_rng(0))
+    plain = ph.ridge_cross_validated(features, targets, folds)
+    targets[:, 1] = np.where(
+        folds == 2, targets[:, 1], 0.7
+    )  # alike among all who train the model of fold 2, and in the other folds
+    with pytest.warns(UserWarning, match="ridge: 1 folds of 1 targets were left out"):
+        found = ph.ridge_cross_validated(features, targets, folds)
+    np.testing.assert_array_equal(found.errors[[0, 2]], plain.errors[[0, 2]])
+    np.testing.assert_allclose(found.prediction[folds == 2, 1], 0.7)
+    targets[:, 1] = 0.7
+    with pytest.raises(ValueError, match="the same for all subjects"):
+        ph.ridge_cross_validated(features, targets, folds)
 
 
 def test_a_column_does_not_know_what_else_is_fitted():

@@ -122,6 +122,17 @@ def test_nearest_corner_skips_points_on_straight_pieces():
     assert ver.tar_at_far(curve, 0.6) == 0.5
 
 
+@settings(max_examples=300)
+@given(pair_lists, st.sampled_from([0.05, 0.1, 0.25, 0.5, 0.9]))
+def test_nearest_corner_is_that_of_the_curve_that_scikit_learn_keeps(pairs, far):
+    scores, same = pairs
+    fpr, tpr, _ = roc_curve(same, scores)
+    apart = np.abs(fpr - far)
+    nearest = np.flatnonzero(apart == apart.min())
+    expected = tpr[nearest[fpr[nearest] == fpr[nearest].max()]].max()
+    assert ver.tar_at_far(ver.roc(scores, same), far, method="insightface") == pytest.approx(expected)
+
+
 def test_a_distance_equal_to_the_threshold_is_not_below_it():
     distances, same = np.array([1.0, 2.0] * 10), np.array([True, False] * 10)
     found = ver.tenfold_accuracy(distances, same, thresholds=[1.0, 1.5])
