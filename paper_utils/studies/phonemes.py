@@ -589,15 +589,20 @@ def _within(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def nasal_tests(exp: Experiment, made: World) -> dict[str, method.PairTests]:
-    """All measurements from nasals, of the same women with an open and with a closed velum."""
+    """All measurements from nasals of the same women: with an open and with a closed velum, and if everybody had the same tract, so that only pitch differs."""
     _, table, people = made.of("woman")
     few = table.take(np.arange(sizes(exp).control_women))
+    alike = dataclasses.replace(made.population, equal_tracts=True)
     found = {}
-    for velum, mute in (("open", False), ("closed", True)):
+    for name, population, mute in (
+        ("open", made.population, False),
+        ("closed", made.population, True),
+        ("open, one tract for all", alike, False),
+    ):
         spoken = voices(
-            made.population, people.identity[: len(few)].tolist(), sizes(exp).readings, texts=(NASAL_TEXT,), mute_nose=mute, seed=exp.seed
+            population, people.identity[: len(few)].tolist(), sizes(exp).readings, texts=(NASAL_TEXT,), mute_nose=mute, seed=exp.seed
         )  # fmt: skip
-        found[velum] = method.pair_tests(
+        found[name] = method.pair_tests(
             phone_tokens(spoken, phones=NASALS), few, folds=sizes(exp).folds, permutations=sizes(exp).permutations // 2, seed=exp.seed,
             covariates=covariates_of(few),
         )  # fmt: skip

@@ -110,7 +110,7 @@ def test_the_leak_declares_what_is_not_there(exp, made):
 
 def test_controls_run_and_are_labelled(exp, made):
     assert study.sex_only(exp, made, ("AA",))["permuted"].tolist() == ["over both sexes", "within each sex"]
-    assert study.mute_nose(exp, made)["velum"].tolist() == ["open", "closed"]
+    assert study.mute_nose(exp, made)["velum"].tolist() == ["open", "closed", "open, one tract for all"]
     gain = study.gain_world(exp, made)
     assert gain.errors.shape == (len(study.PHONEMES), len(study.MEASUREMENTS))
 
