@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from paper_utils import safe_files, safe_pickle
@@ -29,6 +29,7 @@ FPS = 25.0
 SAMPLES_PER_FRAME = 640  # at 16 kHz
 # Reconstructions of the release, and those behind the paper's figures.
 RECONSTRUCTIONS = ("EMICA-MEAD_flame2020", "EMICA_mead_mp_lr_mse_15")
+EXPRESSIONS, OLD_EXPRESSIONS = 100, 50  # coefficients a frame: of the release, of the older reconstructions
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -172,7 +173,7 @@ class MeadClip:
         Raises
         ------
         ValueError
-            If no frame is valid. (The official loader silently takes another clip instead.)
+            If no frame is valid, as in a window that shows no face. (`read_processed` leaves out clips that nowhere show one.)
         """
         if not self.valid.any():
             raise ValueError(
@@ -254,7 +255,9 @@ class MeadFiles:
     landmarks
         Whether the folder says in which frames landmarks were found; otherwise all frames count as valid.
     skipped
-        Clips that are listed but not complete, and what they lack.
+        Clips that are listed but not complete, or without a single valid frame, and what they lack.
+    listed
+        Folders of all clips in order, the skipped ones too: what the official splits count. Empty: those of `names`.
     """
 
     root: Path
@@ -262,6 +265,7 @@ class MeadFiles:
     names: tuple[ClipName, ...]
     landmarks: bool
     skipped: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -287,8 +291,13 @@ class MeadFiles:
         )
 
     def split(self, name: str = SPLIT_OF_EMOTE) -> dict[str, list[int]]:
-        """Official split of the clips that are here; see `split`."""
-        return split([clip.folder for clip in self.names], name)
+        """Official split of the clips that are here, see `split`; skipped ones are counted too, so that they move no other clip to another part."""
+        here = {clip.folder: row for row, clip in enumerate(self.names)}
+        listed = self.listed or tuple(here)
+        return {
+            part: [here[listed[place]] for place in places if listed[place] in here]
+            for part, places in split(listed, name).items()
+        }
 
     def clips(self, model: MorphableModel) -> ClipFiles:
         """The clips as meshes of a FLAME model, each made when asked for."""
@@ -304,6 +313,10 @@ class MeadFiles:
 
 def read_processed(root: str | Path, *, reconstruction: str = RECONSTRUCTIONS[0]) -> MeadFiles:
     """List the clips of the processed layout.
+
+    A clip in which landmarks were found in no frame is skipped and named with the reason: it has no identity, and no loss counts it. (The
+    official loader replaces it by a random other clip while it trains.) So landmark files are all read here, and a damaged one is refused
+    now rather than days into a training.
 
     Parameters
     ----------
@@ -324,7 +337,7 @@ def read_processed(root: str | Path, *, reconstruction: str = RECONSTRUCTIONS[0]
     FileNotFoundError
         If the folder of reconstructions is missing; those that are there are listed.
     ValueError
-        If there is no complete clip, or the metadata are not readable or of another frame rate.
+        If there is no complete clip, or metadata or landmarks are not readable, or of another frame rate.
     """
     root = Path(root)
     base = root / "reconstructions" / reconstruction
@@ -345,13 +358,16 @@ def read_processed(root: str | Path, *, reconstruction: str = RECONSTRUCTIONS[0]
         missing = [str(path.relative_to(root)) for path in needed if not path.is_file()]
         if missing:
             skipped.append(f"{name.folder}: no {', '.join(missing)}")
+        elif landmarks and not len(_frame_numbers(_landmark_file(root, name))):
+            skipped.append(f"{name.folder}: landmarks were found in none of its frames")
         else:
             names.append(name)
     if not names:
         raise ValueError(
             f"{root}: none of {len(listed)} clips is complete ({first_few(skipped, 2) or 'no reconstructions'})"
         )
-    return MeadFiles(root, reconstruction, tuple(names), landmarks, tuple(skipped))
+    folders = tuple(name.folder for name in listed)
+    return MeadFiles(root, reconstruction, tuple(names), landmarks, tuple(skipped), folders)
 
 
 def _landmark_file(root: Path, name: ClipName) -> Path:
@@ -381,15 +397,20 @@ def _coefficients(path: Path) -> dict[str, Tensor]:
     return {key: torch.from_numpy(array[0]) for key, array in arrays.items()}
 
 
-def _valid_frames(path: Path, frames: int) -> Bool[Tensor, " frames"]:
-    content = safe_pickle.load(path, allowed=safe_pickle.ARRAYS)
-    numbers = np.asarray(content)
+def _frame_numbers(path: Path) -> Int[np.ndarray, " valid"]:
+    """Frames in which landmarks were found."""
+    numbers = np.asarray(safe_pickle.load(path, allowed=safe_pickle.ARRAYS))
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(f"{path}: expected a list of frame numbers, found {numbers.dtype} {numbers.shape}")
+    return numbers.astype(np.int64)
+
+
+def _valid_frames(path: Path, frames: int) -> Bool[Tensor, " frames"]:
+    numbers = _frame_numbers(path)
     if numbers.size and (numbers.min() < 0 or numbers.max() >= frames):
         raise ValueError(f"{path}: names frames {numbers.min()} to {numbers.max()}, the clip has {frames}")
     valid = torch.zeros(frames, dtype=torch.bool)
-    valid[torch.from_numpy(numbers.astype(np.int64))] = True
+    valid[torch.from_numpy(numbers)] = True
     return valid
 
 

@@ -30,6 +30,8 @@ class Clips:
         Where they come from, for messages.
     trimmed
         Clips whose motion and sound differed in length: number, frames of motion, frames of sound. Both were cut to the shorter.
+    official_starts
+        Whether `windows` begin where those of the released TalkSHOW code do.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class Clips:
     speakers: Int[Tensor, " clips"]
     name: str
     trimmed: tuple[tuple[int, int, int], ...] = ()
+    official_starts: bool = False
 
     def __post_init__(self) -> None:
         if len(self.starts) != len(self.speakers) + 1 or not len(self.speakers):
@@ -92,14 +95,17 @@ class Clips:
         return len(self.speakers)
 
     def windows(self, length: int = 88, stride: int = 3) -> Int[Tensor, "windows 2"]:
-        """Clip and first frame of every window that fits.
+        r"""Clip and first frame of every window that fits: starts 0, s, 2s, ... up to T - L of each clip.
 
-        The released code starts one every 6 frames and moves each by 0 or 3 at random; one every 3 frames in random order is the same.
+        The released code (s = 3) starts one at 0, 6, 12, ... < T - L and moves it by 0 or 3 frames each time it is drawn, by 0 where the moved
+        one would not fit. With `official_starts` each of those stands here twice, once with either move, so that in random order all are drawn
+        with the same chances. They are nearly those of the default, but where T - L is a multiple of 6 the start T - L is missing (a clip of
+        L frames has no window), and where it leaves 1 or 2 the last start comes twice.
 
         Parameters
         ----------
         length, stride
-            Frames; 88 in the released code.
+            L and s, frames; 88 and 3 in the released code.
 
         Raises
         ------
@@ -111,14 +117,22 @@ class Clips:
                 f"windows: expected a length that is a positive multiple of {FRAMES_A_CODE} and stride >= 1, found {length} and {stride}"
             )
         lengths = self.starts.diff()
-        counts = ((lengths - length).div(stride, rounding_mode="floor") + 1).clamp(min=0)
+        spare = lengths - length
+        if self.official_starts:
+            counts = 2 * (spare.clamp(min=0) + 2 * stride - 1).div(2 * stride, rounding_mode="floor")
+        else:
+            counts = (spare.div(stride, rounding_mode="floor") + 1).clamp(min=0)
         if not int(counts.sum()):
+            needed = f"more than the {length}" if self.official_starts else f"the {length}"
             raise ValueError(
-                f"{self.name}: no clip has the {length} frames of a window; the longest has {int(lengths.max())}"
+                f"{self.name}: no clip has {needed} frames of a window; the longest has {int(lengths.max())}"
             )
         clip = torch.repeat_interleave(torch.arange(len(self)), counts)
         nth = torch.arange(len(clip)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        return torch.stack([clip, self.starts[clip] + stride * nth], dim=1)
+        first = stride * nth
+        if self.official_starts:
+            first = torch.where(first > spare[clip], first - stride, first)  # only moved ones can be too late
+        return torch.stack([clip, self.starts[clip] + first], dim=1)
 
     def cut(
         self, windows: Int[Tensor, "rows 2"], length: int

@@ -321,9 +321,15 @@ class ShowClip:
     trimmed: tuple[float, float] | None = None
 
     def mfcc(self) -> Float[Tensor, "frames 64"]:
-        """64 MFCC for each frame of motion. They come at 29.97 a second, so the last ones of a long clip are repeated where they run out."""
+        """64 MFCC for each frame of motion.
+
+        They come at 29.97 a second; where those of a long clip run out, they go back from the last one (mirrored, as in the released code).
+        """
         found = audio.mfcc(self.samples[None], audio.TALKSHOW_MEL)[0]
-        return found[torch.arange(len(self.motion)).clamp(max=len(found) - 1)]
+        last = len(found) - 1
+        there = torch.arange(len(self.motion))
+        # Up and down again, as often as it takes; sound that is long enough for MFCC makes at least two rows.
+        return found[last - (there % (2 * last) - last).abs()]
 
     def holistic(self, mel: LogMel = audio.WORLD_MEL) -> HolisticClip:
         """The clip as every loader of moving bodies gives it, with log-mel features."""

@@ -4,13 +4,15 @@
     python -m paper_utils.recipes.emote first  --data-root processed --flame flame.npz --wav2vec2 wav2vec2-base-960h --output runs/emote
     python -m paper_utils.recipes.emote second ... --landmarks landmarks.npz --lips lipread.pth --frames emoca.ckpt --classifier video.ckpt
 
-`paper_utils.mesh.flame_files` converts FLAME's pickles. Everything is read from files that you have; nothing is downloaded.
+Ablations take ``--variant``: "w/o FLINT" with the stages first and second (it has no prior), the others with the second alone; each writes files
+of its own. `paper_utils.mesh.flame_files` converts FLAME's pickles. Everything is read from files that you have; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +20,10 @@ from pathlib import Path
 import lightning_fabric
 import torch
 
-from paper_utils import devices, training
+from paper_utils import devices, files, training
 from paper_utils.data import mead
 from paper_utils.data.emote_clips import FlameFace
+from paper_utils.data.face_lists import first_few
 from paper_utils.mesh.flame_files import read_flame, read_flame_landmarks
 from paper_utils.methods import emote
 from paper_utils.nn.emotion_video import load_emotion_classifier, load_emotion_frame_network
@@ -31,6 +34,10 @@ from paper_utils.recipes.emote_data import MeadSource, missing_features
 
 STAGES = ("prior", "first", "second")
 NEEDED = {"prior": (), "first": ("wav2vec2",), "second": ("wav2vec2", "landmarks", "lips", "frames", "classifier")}
+# Runs of the paper by the second stage's weights and exchange. "w/o FLINT" has those of EMOTE, but its network says expression and jaw itself
+# (history of the published code).
+WITHOUT_PRIOR = "w/o FLINT"
+VARIANTS = {**emote.VARIANTS, WITHOUT_PRIOR: emote.VARIANTS["EMOTE"]}
 SKIN, LIGHT = 0.6, 3.5  # reflectance of the drawn face and its even light, where no texture is at hand; choices of ours
 
 
@@ -47,7 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lips", help="checkpoint of the lip reader")
     parser.add_argument("--frames", help="EMOCA's checkpoint of the ResNet-50 for emotions")
     parser.add_argument("--classifier", help="checkpoint of the video emotion network")
-    parser.add_argument("--variant", default="EMOTE", help=f"weights of the second stage: {', '.join(emote.VARIANTS)}")
+    parser.add_argument("--variant", default="EMOTE", help=f"run of the paper: {', '.join(VARIANTS)}")
     parser.add_argument("--expressions", type=int, default=50, help="50 of the paper's state, 100 of the release")
     parser.add_argument("--steps", type=int, help="another number of steps")
     parser.add_argument("--batch-size", type=int, help="another batch over all processes")
@@ -58,7 +65,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse an unknown stage or variant, and name every file that the stage still needs.
+    """Refuse an unknown stage or variant or one without this stage, and name every file that the stage still needs.
 
     Raises
     ------
@@ -67,8 +74,10 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.stage not in STAGES:
         raise ValueError(f"stage: expected one of {', '.join(STAGES)}; found {options.stage!r}")
-    if options.variant not in emote.VARIANTS:
-        raise ValueError(f"--variant: expected one of {', '.join(emote.VARIANTS)}; found {options.variant!r}")
+    if options.variant not in VARIANTS:
+        raise ValueError(f"--variant: expected one of {', '.join(VARIANTS)}; found {options.variant!r}")
+    if options.stage == "prior" and options.variant == WITHOUT_PRIOR:
+        raise ValueError(f"--variant {WITHOUT_PRIOR}: there is no prior to train; begin with the stage first")
     if missing := [f"--{name}" for name in NEEDED[options.stage] if getattr(options, name) is None]:
         raise ValueError(f"stage {options.stage} needs {', '.join(missing)} as well; --help says what they are")
 
@@ -79,8 +88,14 @@ def changed(options: argparse.Namespace) -> dict[str, int]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def file_name(options: argparse.Namespace, stage: str) -> str:
+    """Name of a stage's files: with that of the variant where the stage depends on it, so that no run goes on from another's checkpoint."""
+    own = options.variant != "EMOTE" and (stage == "second" or options.variant == WITHOUT_PRIOR)
+    return f"{stage}-{re.sub(r'[^a-z0-9]+', '-', options.variant.lower())}" if own else stage
+
+
 def load_prior(options: argparse.Namespace, sizes: emote.PriorSizes) -> emote.Flint:
-    """The prior that the first command wrote."""
+    """The prior that the stage prior wrote."""
     network = emote.Flint(sizes, seed=options.seed)
     network.load_state_dict(_read(Path(options.output) / "prior.pt", "run the stage prior first"))
     return network.eval().requires_grad_(False)
@@ -94,6 +109,16 @@ def _read(path: Path, remedy: str) -> dict[str, torch.Tensor]:
 
 def _write(path: Path, network: torch.nn.Module) -> None:
     training.save_state(path, {"state": network.state_dict()})
+
+
+def _name_skipped(found: mead.MeadFiles, path: Path) -> None:
+    """Write which clips no training meets, and say so on the error stream."""
+    files.write_text(path, "".join(f"{reason}\n" for reason in found.skipped))
+    total = len(found) + len(found.skipped)
+    print(
+        f"{len(found.skipped)} of {total} clips left out, all named in {path}: {first_few(found.skipped)}",
+        file=sys.stderr,
+    )
 
 
 def perception(options: argparse.Namespace, device: torch.device) -> RenderedPerception:
@@ -122,9 +147,12 @@ def run(options: argparse.Namespace, fabric: lightning_fabric.Fabric) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     shape = dataclasses.replace(scale.prior, motion=options.expressions + 3)
     found = mead.read_processed(options.data_root, reconstruction=options.reconstruction)
+    if found.skipped and fabric.is_global_zero:
+        _name_skipped(found, output / "clips_left_out.txt")
     source = MeadSource.of_split(found, "train", expressions=options.expressions)
     face = FlameFace(read_flame(options.flame).to(fabric.device))
-    checkpoint, written = output / f"{options.stage}.checkpoint.pt", output / f"{options.stage}.pt"
+    name = file_name(options, options.stage)
+    checkpoint, written = output / f"{name}.checkpoint.pt", output / f"{name}.pt"
     if options.stage == "prior":
         config = dataclasses.replace(scale.prior_training, **changed(options))
         network: torch.nn.Module = emote.train_prior(
@@ -133,12 +161,13 @@ def run(options: argparse.Namespace, fabric: lightning_fabric.Fabric) -> Path:
     else:
         sizes = dataclasses.replace(scale.network, identities=len(source.people))
         audio = Wav2Vec2Features(load_wav2vec2(options.wav2vec2))
-        network = emote.Emote(sizes, load_prior(options, shape), audio, seed=options.seed)
+        prior = None if options.variant == WITHOUT_PRIOR else load_prior(options, shape)
+        network = emote.Emote(sizes, prior, audio, motion=shape.motion, seed=options.seed)
         stage, looking = scale.first, None
         if options.stage == "second":
-            weights, exchange = emote.VARIANTS[options.variant]
+            weights, exchange = VARIANTS[options.variant]
             stage = dataclasses.replace(scale.second, weights=weights, exchange=exchange)
-            network.load_state_dict(_read(output / "first.pt", "run the stage first before"))
+            network.load_state_dict(_read(output / f"{file_name(options, 'first')}.pt", "run the stage first before"))
             looking = perception(options, fabric.device)
             if absent := missing_features(found, source.rows):
                 raise ValueError(

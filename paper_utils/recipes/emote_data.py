@@ -35,7 +35,7 @@ class MeadSource:
     people
         Training people in order: what `Batch.identity` counts.
     expressions
-        Expression coefficients a frame: 50 of the paper's state, 100 of the release.
+        Expression coefficients a frame: 50 of the paper's state, 100 of the release. Zeros fill up the older reconstructions, which have 50.
     classifier
         Turns the numbers of the real video's frames (2,048 each) into the features that the emotion loss compares; None: they are not read, as in the
         prior's training and the first stage.
@@ -93,10 +93,12 @@ class MeadSource:
     def batch(self, rows: Int[Tensor, " rows"], frames: int, generator: torch.Generator) -> Batch:
         """A window of each chosen clip; shorter clips are filled with zeros and marked invalid, as in the published loader.
 
+        The published loader draws another clip where one has no valid frame; `mead.read_processed` has left such clips out and named them.
+
         Raises
         ------
         ValueError
-            If a clip has no valid frame or too few expression coefficients. (The published loader takes another clip instead.)
+            If a clip has neither enough expression coefficients nor the 50 of the older reconstructions.
         """
         places = whole_batch.own(torch.rand(whole_batch.count(rows), generator=generator))
         parts = [self._window(int(row), frames, place) for row, place in zip(rows, places.tolist(), strict=True)]
@@ -108,7 +110,7 @@ class MeadSource:
                 emotion_features = self.classifier(torch.stack(features))
         return Batch(
             torch.stack([clip.audio.flatten() for clip, _, _ in parts]),
-            torch.stack([torch.cat([clip.expression[:, : self.expressions], clip.jaw], dim=1) for clip, _, _ in parts]),
+            torch.stack([torch.cat([self._expression(clip), clip.jaw], dim=1) for clip, _, _ in parts]),
             torch.stack([shape for _, shape, _ in parts]),
             torch.tensor([emotion_code(name.emotion) for name in names]),
             torch.tensor([name.intensity for name in names]),
@@ -121,16 +123,22 @@ class MeadSource:
         self, row: int, frames: int, place: float
     ) -> tuple[mead.MeadClip, Float[Tensor, " identity"], Float[Tensor, "frames features"] | None]:
         whole = self.files[self.rows[row]]
-        if whole.expression.shape[1] < self.expressions:
-            raise ValueError(
-                f"MEAD clip {whole.name.folder}: expected {self.expressions} expression coefficients, found {whole.expression.shape[1]}; "
-                "take the reconstructions of the release, or fewer coefficients"
-            )
         start = int(place * max(0, len(whole) - frames))
         window = whole.window(start, frames)
         # Identity of the window as published; of the clip where this window shows no face.
         shape = (window if window.valid.any() else whole).mean_shape()
         return window, shape, None if self.classifier is None else self._video(whole, start, frames)
+
+    def _expression(self, clip: mead.MeadClip) -> Float[Tensor, "time coefficients"]:
+        """As many coefficients as asked for; what the older reconstructions lack of the release's is zero, as in the release."""
+        found = clip.expression.shape[1]
+        lacking = self.expressions - found
+        if lacking > 0 and (found != mead.OLD_EXPRESSIONS or self.expressions > mead.EXPRESSIONS):
+            raise ValueError(
+                f"MEAD clip {clip.name.folder}: expected {self.expressions} expression coefficients, found {found}; "
+                "take the reconstructions of the release, or fewer coefficients"
+            )
+        return nn.functional.pad(clip.expression[:, : self.expressions], (0, max(0, lacking)))
 
     def _video(self, clip: mead.MeadClip, start: int, frames: int) -> Float[Tensor, "frames features"]:
         path = self.files.root / "emotions" / "resnet50" / clip.name.folder / "features.hdf5"

@@ -26,7 +26,7 @@ from paper_utils.data.smplx_body import SmplxBody
 from paper_utils.experiment import Experiment
 from paper_utils.methods import talkshow as ts
 from paper_utils.metrics import motion as metric
-from paper_utils.metrics.beats import CONVENTIONS, arm_angles, beat_consistency, mean_angle_change
+from paper_utils.metrics.beats import OFFICIAL_CHANGE, arm_angles, beat_consistency, mean_angle_change
 from paper_utils.metrics.statistics import bootstrap_interval
 from paper_utils.nn.motion_autoencoder import FRAMES_A_CODE, MotionAutoencoder
 from paper_utils.nn.quantizer import perplexity
@@ -108,7 +108,7 @@ def evaluate(
     still = _mean_poses(learned)
     methods["speaker's mean pose"] = [still[c.speaker].expand(1, _kept(c), -1) for c in clips]
     points, joints = _points(Path(exp.data_root))
-    measure = _Measures(clips, points, networks.motion)
+    measure = _Measures(clips, points, networks.motion, released_change=joints == "SMPL-X")
     return {
         "clips": len(clips),
         "draws": networks.draws,
@@ -217,16 +217,26 @@ def _frames(upper: Float[Tensor, "draws frames 129"], speaker: int) -> Float[Ten
 
 
 class _Measures:
-    """Measures of a method on the test clips; what depends on the real motion alone is computed once."""
+    """Measures of a method on the test clips; what depends on the real motion alone is computed once.
 
-    def __init__(self, clips: Sequence[show.ShowClip], points: Points, network: MotionAutoencoder) -> None:
+    The official beat consistency measures speed in the released constants k, which belong to SMPL-X's arms, if `released_change` says so; the
+    corrected one, and the official one of other arms, in the mean change of these clips' real motion. Its name says which.
+    """
+
+    def __init__(
+        self, clips: Sequence[show.ShowClip], points: Points, network: MotionAutoencoder, *, released_change: bool
+    ) -> None:
         self._clips, self._points, self._network = clips, points, network
         self._real = [self._joints(_upper(clip)[None], clip)[0] for clip in clips]
         self._features = self._rows([_upper(clip)[None] for clip in clips])
         self._onsets = [onsets_s(resample(c.samples, show.SAMPLE_RATE, SPEECH_RATE), ONSET_MEL) for c in clips]
-        self._change = {
+        own = {
             unit: np.mean([mean_angle_change(arm_angles(one, unit_bones=unit)) for one in self._real], 0)
             for unit in (False, True)
+        }
+        self._change = {
+            "official": ("the released code", OFFICIAL_CHANGE) if released_change else ("these clips", own[False]),
+            "corrected": ("these clips", own[True]),
         }
 
     def _joints(self, upper: Tensor, clip: show.ShowClip) -> Float[np.ndarray, "draws frames points 3"]:
@@ -260,11 +270,9 @@ class _Measures:
         }
         found: dict[str, Any] = {name: _mean(values, rng) for name, values in by_clip.items()}
         found["FGD (squared features)"] = metric.gesture_distance(self._features, self._rows(motion)).value
-        for convention in CONVENTIONS:
-            # The released constants belong to SMPL-X's arms; speeds are measured in those of the real motion here.
-            change = self._change[convention == "corrected"]
+        for convention, (whose, change) in self._change.items():
             score = beat_consistency(joints, self._onsets, convention=convention, change=change).score
-            found[f"beat consistency, {convention}"] = None if np.isnan(score) else score
+            found[f"beat consistency, {convention} (k of {whose})"] = None if np.isnan(score) else score
         return found
 
 

@@ -94,14 +94,52 @@ def test_random_windows_begin_everywhere_but_at_the_last_start(processed):
     assert torch.equal(clip.random_window(len(clip), rng).jaw, clip.jaw)
 
 
-def test_a_clip_without_landmarks_has_no_shape(processed, expected):
-    clip = next(iter(expected))
-    path = processed / "landmarks_original" / "mediapipe" / clip / "landmarks_alignment_used_frame_indices.pkl"
-    path.write_bytes(pickle.dumps([]))
+def landmark_file(processed, clip):
+    return processed / "landmarks_original" / "mediapipe" / clip / "landmarks_alignment_used_frame_indices.pkl"
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.zeros(0, np.int64)])
+def test_clips_that_nowhere_show_a_face_are_skipped_and_named(processed, expected, nothing):
+    clip, *others = sorted(expected)
+    landmark_file(processed, clip).write_bytes(pickle.dumps(nothing))
     files = mead.read_processed(processed)
-    row = [name.folder for name in files.names].index(clip)
-    with pytest.raises(ValueError, match="landmarks were found in none of its 12 frames"):
-        files[row].mean_shape()
+    assert sorted(name.folder for name in files.names) == others
+    assert files.skipped == (f"{clip}: landmarks were found in none of its frames",)
+    assert all(files[row].valid.any() for row in range(len(files)))
+    for other in others:
+        landmark_file(processed, other).write_bytes(pickle.dumps(nothing))
+    with pytest.raises(ValueError, match=r"none of 3 clips is complete \(.*landmarks were found in none of its frames"):
+        mead.read_processed(processed)
+
+
+def test_a_window_without_a_face_has_no_shape(processed, expected):
+    clip = sorted(expected)[0]
+    landmark_file(processed, clip).write_bytes(pickle.dumps([2]))
+    files = mead.read_processed(processed)
+    whole = files[[name.folder for name in files.names].index(clip)]
+    torch.testing.assert_close(whole.mean_shape(), whole.shape[2])
+    with pytest.raises(ValueError, match=f"{clip}: landmarks were found in none of its 4 frames"):
+        whole.window(3, 4).mean_shape()
+
+
+@pytest.mark.parametrize("fault", ["sound", "landmarks"])
+def test_a_skipped_clip_moves_no_other_to_another_part_of_an_official_split(processed, expected, fault):
+    names = ["random_70_15_15", "random_by_sequence_sorted_70_15_15", "random_by_identityV2_sorted_70_15_15"]
+    whole = mead.read_processed(processed)
+
+    def parts(files, split):
+        return {files.names[row].folder: part for part, rows in files.split(split).items() for row in rows}
+
+    before = [parts(whole, split) for split in names]
+    for clip in sorted(expected):
+        path = landmark_file(processed, clip) if fault == "landmarks" else processed / "audio" / f"{clip}.wav"
+        kept = path.read_bytes()
+        path.write_bytes(pickle.dumps([])) if fault == "landmarks" else path.unlink()
+        files = mead.read_processed(processed)
+        assert len(files) == 2
+        for split, all_parts in zip(names, before, strict=True):
+            assert parts(files, split) == {name: part for name, part in all_parts.items() if name != clip}
+        path.write_bytes(kept)
 
 
 def test_clips_become_meshes_of_flame(processed):
@@ -152,10 +190,11 @@ def test_metadata_and_landmarks_run_nothing(processed, expected):
 
     clip = next(iter(expected))
     path = processed / "landmarks_original" / "mediapipe" / clip / "landmarks_alignment_used_frame_indices.pkl"
+    landmarks = path.read_bytes()
     path.write_bytes(pickle.dumps(Attack()))
-    files = mead.read_processed(processed)
     with pytest.raises(UnsafePickleError, match=r"posix\.system"):
-        files[[name.folder for name in files.names].index(clip)]
+        mead.read_processed(processed)
+    path.write_bytes(landmarks)
     (processed / "metadata.pkl").write_bytes(pickle.dumps(3) + pickle.dumps([Attack()]) + pickle.dumps([{}]))
     with pytest.raises(UnsafePickleError, match=r"posix\.system"):
         mead.read_processed(processed)

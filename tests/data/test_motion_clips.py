@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -32,6 +34,40 @@ def test_windows_are_all_that_fit_and_stay_within_their_clip(lengths, length, st
     assert (motion[:, 0, 1] % stride == 0).all()
     assert torch.equal(features, motion + 0.5)
     assert torch.equal(speakers, windows[:, 0] % 4)
+
+
+def released_starts(frames, length):
+    """The released loader's own steps: its list of starts, and both moves of each."""
+    found = []
+    for index in range(0, frames - length, 6):
+        for move in (0, 3):
+            moved = index + move
+            found.append(index if moved + length > frames else moved)
+    return found
+
+
+@pytest.mark.parametrize("frames", [89, 90, 91, 93, 94, 95, 96, 100, 300])
+def test_official_starts_are_those_of_the_released_loader(frames):
+    clips = Clips.joined([clip(frames, 0), clip(88, 1), clip(95, 2)])
+    clips = dataclasses.replace(clips, official_starts=True)
+    expected = [[0, start] for start in released_starts(frames, 88)]
+    expected += [[2, frames + 88 + start] for start in released_starts(95, 88)]
+    assert clips.windows(88, 3).tolist() == expected
+    motion, _, _ = clips.cut(clips.windows(), 88)
+    assert (motion[..., 1].diff(dim=1) == 1).all(), "no window leaves its clip"
+
+
+def test_official_starts_of_other_strides_keep_the_proportion():
+    clips = dataclasses.replace(Clips.joined([clip(23, 0)]), official_starts=True)
+    # Starts 0, 4, 8, 12 < 23 - 8, moved by 0 or 2.
+    assert clips.windows(8, 2)[:, 1].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_official_starts_need_a_frame_to_spare():
+    clips = Clips.joined([clip(8, 0)])
+    assert clips.windows(8).tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="no clip has more than the 8 frames of a window; the longest has 8"):
+        dataclasses.replace(clips, official_starts=True).windows(8)
 
 
 def test_motion_and_sound_of_different_length_are_cut_to_the_shorter_and_noted():

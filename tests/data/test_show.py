@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paper_utils import audio
 from paper_utils.audio_files import write_wav
 from paper_utils.data import show, show_frames, show_pickles, smplx_body
 from paper_utils.safe_pickle import UnsafePickleError
@@ -346,6 +347,18 @@ def test_motion_and_sound_of_different_length_are_cut_and_noted(tmp_path, compon
     assert clip.mfcc().shape == (kept, 64)
     if noted:
         assert clip.trimmed == (pytest.approx(frames / 30), pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(("frames", "sounding"), [(7, 9), (9, 7), (12, 5), (20, 3), (4, 1)])
+def test_mfcc_that_run_out_go_back_from_the_last_one(frames, sounding):
+    samples = 0.1 * torch.randn((sounding - 1) * 734 + 1, generator=torch.Generator().manual_seed(0))
+    samples = torch.nn.functional.pad(
+        samples, (0, max(0, 1025 - len(samples)))
+    )  # reflection at the edges needs as many
+    clip = show.ShowClip(NAME, 0, torch.zeros(frames, COLUMNS), torch.zeros(300), samples)
+    whole = audio.mfcc(samples[None], audio.TALKSHOW_MEL)[0].numpy()
+    lacking = max(0, frames - len(whole))
+    np.testing.assert_array_equal(clip.mfcc(), np.pad(whole, ((0, lacking), (0, 0)), mode="reflect")[:frames])
 
 
 def test_clips_for_training_come_with_a_report(tmp_path, components):

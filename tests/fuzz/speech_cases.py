@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,7 @@ def voxceleb_folder(folder: Path) -> None:
     recordings.record(folder / "wav" / "id10270" / "5r0d" / "00001.wav", recordings.speech(0.4, 1))
     (folder / "fbank" / "id10270").mkdir(parents=True)
     np.save(folder / "fbank" / "id10270" / "1.npy", np.ones((5, 64), np.float32))
+    (folder / "fbank" / voxceleb.FEATURE_SETTINGS).write_text(json.dumps(asdict(FRONT_END), indent=1, sort_keys=True))
 
 
 def read_voxceleb(folder: Path) -> None:
@@ -109,7 +112,7 @@ def read_voxceleb(folder: Path) -> None:
     voxceleb.read_wav(folder / "wav", front_end=FRONT_END).features(0)
     stored = voxceleb.read_features(folder / "fbank")
     stored.features(0)
-    stored.crops(torch.tensor([0]), generator=torch.Generator())
+    stored.crops(torch.tensor([0]), generator=torch.Generator(), spans=voxceleb.Spans(window=5, shortest=3))
 
 
 def lists(folder: Path) -> None:
@@ -156,7 +159,7 @@ CASES = (
     Case("qls", qls, lambda f: phone_corpora.read_qls(f / "qls.csv"), ("qls.csv",), ("data.phone_corpora.read_qls",), share=0.2),
     Case("covariates", covariate_models, read_covariates, ("model.json", "voice_gender.csv", "face_gender.csv"),
          ("data.covariate_files.load_model", "data.covariate_files.load_posteriors", "data.covariate_files.load_pair")),
-    Case("voxceleb", voxceleb_folder, read_voxceleb, ("vox1_meta.csv", "vox1_test.csv", "wav/id10270/5r0d/00001.wav", "fbank/id10270/1.npy"),
+    Case("voxceleb", voxceleb_folder, read_voxceleb, ("vox1_meta.csv", "vox1_test.csv", "wav/id10270/5r0d/00001.wav", "fbank/id10270/1.npy", "fbank/front_end.json"),
          ("data.voxceleb_speakers.read_split_list", "data.voxceleb.read_wav", "data.voxceleb.read_features")),
     Case("trials", lists, read_trials, ("match_g_v2f_2_val.txt", "verify_f2v_test.txt", "reterival_v2f_test.txt"),
          ("data.matching_lists.read_matching", "data.matching_lists.read_verification", "data.matching_lists.read_retrieval")),

@@ -47,6 +47,42 @@ def test_dynamics_deviation_has_the_sign_of_too_little_motion():
     assert fm.dynamics_deviation(wave(2.0), wave(), rest, REGION).item() < -0.2
 
 
+def along_x(*paths, rest=0.0):
+    """Vertices that move along x, one list of places a vertex, and their rest."""
+    meshes = torch.zeros(1, len(paths[0]), len(paths), 3, dtype=torch.float64)
+    meshes[0, :, :, 0] = torch.tensor(paths, dtype=torch.float64).T
+    template = torch.zeros(1, len(paths), 3, dtype=torch.float64)
+    template[..., 0] = rest
+    return meshes, template
+
+
+def test_squared_dynamics_by_hand():
+    # Distances from the rest at 1: 0, 2, 0, 2 and 1, 3, 1, 3; squared 0, 4, 0, 4 and 1, 9, 1, 9; standard deviations 2 and 4, mean 3.
+    truth, rest = along_x([1, 3, 1, 3], [0, 4, 2, -2], [9, 9, 5, 2], rest=1.0)
+    # Distances 1, 0, 1, 0 and 2, 2, 2, 2; squared 1, 0, 1, 0 and 4, 4, 4, 4; standard deviations 0.5 and 0, mean 0.25.
+    predicted, _ = along_x([2, 1, 0, 1], [3, -1, 3, -1], [-7, 3, 2, 8], rest=1.0)
+    found = fm.dynamics_deviation(predicted, truth, rest, REGION, squared=True)
+    assert found.tolist() == [pytest.approx(3 - 0.25)]
+    # Not squared: deviations 1 and 1, mean 1, against 0.5 and 0, mean 0.25.
+    assert fm.dynamics_deviation(predicted, truth, rest, REGION).tolist() == [pytest.approx(1 - 0.25)]
+
+
+def test_squared_dynamics_grow_with_the_square_of_the_unit():
+    rest = torch.zeros(1, 3, 3)
+    one, ten = (fm.dynamics_deviation(k * wave(0.5), k * wave(), rest, REGION, squared=True) for k in (1, 10))
+    torch.testing.assert_close(ten, 100 * one)
+    assert one.item() > 0
+
+
+def test_fdd_is_given_signed_and_absolute():
+    assert fm.fdd(torch.tensor([2.0, -2.0, 3.0])) == (1.0, pytest.approx(7 / 3))
+    assert fm.fdd(torch.tensor([-4.0])) == (-4.0, 4.0)
+    with pytest.raises(ValueError, match="found 0 clips"):
+        fm.fdd(torch.zeros(0))
+    with pytest.raises(ValueError, match="found 2 clips, 1 of them NaN"):
+        fm.fdd(torch.tensor([1.0, torch.nan]))
+
+
 def test_faults_are_named():
     with pytest.raises(ValueError, match="one truth value for each vertex"):
         fm.region_rms(wave(), wave(), REGION[:2])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_utils.nn.quantizer import QuantizerConfig, VectorQuantizer, perplexity, usage
+from paper_utils.nn.quantizer import QuantizerConfig, VectorQuantizer, first_equal_rows, perplexity, usage
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -77,6 +77,45 @@ def test_of_equal_codes_the_first_is_chosen():
     quantizer = made(codes=5, dim=2).eval()
     quantizer.codebook[[1, 3, 4]] = torch.tensor([2.0, 2.0])
     assert quantizer(torch.full((3, 2), 2.0)).codes.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("codes", [6, 7, 10, 13, 138, 206])
+@pytest.mark.parametrize("dim", [17, 64, 129, 256])
+def test_of_equal_codes_the_first_is_chosen_however_the_product_rounds(codes, dim):
+    quantizer, half = made(codes=codes, dim=dim).eval(), codes // 2
+    quantizer.codebook[codes - half :] = quantizer.codebook[:half].clone()
+    chance = generator(codes * dim)
+    for rows in (1, 3, 22, 100):
+        z = quantizer.codebook[torch.randint(codes, (rows,), generator=chance)]
+        z = z + 0.1 * quantizer.codebook.std() * torch.randn(rows, dim, generator=chance)
+        found = quantizer.assign(z)
+        assert found.max() < codes - half
+        exact = torch.cdist(z.double(), quantizer.codebook[: codes - half].double()).argmin(1)
+        assert torch.equal(found, exact)
+
+
+@given(seeds, st.integers(2, 40), st.integers(1, 20))
+def test_where_no_codes_are_equal_the_smallest_computed_distance_decides(seed, codes, dim):
+    quantizer, z = made(codes=codes, dim=dim, seed=seed).eval(), torch.randn(9, dim, generator=generator(seed))
+    distances = z.square().sum(1, keepdim=True) + quantizer.codebook.square().sum(1)
+    assert torch.equal(quantizer.assign(z), (distances - 2 * z @ quantizer.codebook.T).argmin(1))
+
+
+@given(st.lists(st.tuples(st.integers(-2, 2), st.integers(-1, 1)), min_size=1, max_size=30), st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))  # fmt: skip
+def test_first_equal_rows_by_enumeration(rows, dtype):
+    expected = [rows.index(row) for row in rows]
+    assert first_equal_rows(torch.tensor(rows, dtype=dtype)).tolist() == expected
+
+
+def test_zero_and_minus_zero_are_equal_and_nan_equals_nothing():
+    table = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [torch.nan, 1.0], [torch.nan, 1.0], [0.0, 1.0]])
+    assert first_equal_rows(table).tolist() == [0, 0, 2, 3, 0]
+
+
+def test_choosing_codes_looks_at_no_value_on_the_way():
+    # Tensors without values: a branch on one, for which a compiler or a GPU would have to wait, is an error.
+    quantizer = made(codes=12, dim=5).eval().to("meta")
+    assert quantizer.assign(torch.empty(3, 7, 5, device="meta")).shape == (3, 7)
 
 
 def test_gradient_passes_straight_through_and_the_commitment_pulls_towards_the_code():

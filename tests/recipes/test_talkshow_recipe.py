@@ -22,6 +22,7 @@ from paper_utils import experiment, gesture, train, training
 from paper_utils.audio_files import write_wav
 from paper_utils.data import show, show_pickles
 from paper_utils.methods import talkshow as ts
+from paper_utils.metrics import beats
 from paper_utils.recipes import talkshow as recipe
 from paper_utils.recipes import talkshow_evaluation as evaluation
 from paper_utils.recipes import talkshow_files
@@ -174,7 +175,9 @@ def test_the_evaluation_has_every_method_and_measure(complete):
     assert list(methods) == ["drawn jointly", "drawn separately", "regression", "codes", "speaker's mean pose"]
     for row in methods.values():
         assert row["L2 (m, summed over joints)"]["low"] <= row["L2 (m, summed over joints)"]["value"]
-        assert 0 <= row["beat consistency, official"] <= 1 if row["beat consistency, official"] is not None else True
+        scores = {name: value for name, value in row.items() if name.startswith("beat consistency")}
+        assert list(scores) == [f"beat consistency, {way} (k of these clips)" for way in ("official", "corrected")]
+        assert all(value is None or 0 <= value <= 1 for value in scores.values())
     assert methods["drawn jointly"]["diversity (rad)"]["value"] > 0
     assert methods["regression"]["diversity (rad)"]["value"] == 0
     assert methods["speaker's mean pose"]["LVD (m a frame, summed over body joints)"]["value"] > 0
@@ -371,11 +374,52 @@ def test_the_face_learns_behind_wav2vec2_where_it_is(show_root, tmp_path, monkey
     assert np.isfinite(list(errors.values())).all()
 
 
+@pytest.mark.usefixtures("complete", "_outputs_together")
+def test_with_the_joints_of_smplx_the_official_beats_use_the_released_constants(show_root, monkeypatch):
+    found = stages(show_root)
+    figure, _ = evaluation._points(show_root)
+
+    def like_smplx(frames, betas):
+        joints = figure(frames, betas)
+        return np.pad(joints, ((0, 0), (0, 127 - joints.shape[1]), (0, 0)))
+
+    monkeypatch.setattr(evaluation, "_points", lambda _: (like_smplx, "SMPL-X"))
+    networks = evaluation.Networks({"drawn": found.model()}, found.regressor("upper")[0], found.motion_network(), None)
+    clips = found.data.test
+    report = evaluation.evaluate(networks, clips, found.data.train, exp=found.exp, device=torch.device("cpu"))
+    row = report["methods"]["codes"]
+    assert row["beat consistency, official (k of the released code)"] > 0
+    names = [name for name in row if name.startswith("beat consistency")]
+    assert names == [
+        "beat consistency, official (k of the released code)", "beat consistency, corrected (k of these clips)",
+    ]  # fmt: skip
+    # Constants so large that nothing moves by their measure: the score that uses them finds no beat.
+    monkeypatch.setattr(evaluation, "OFFICIAL_CHANGE", 1e9 * beats.OFFICIAL_CHANGE)
+    for released in (True, False):
+        measure = evaluation._Measures(clips, like_smplx, found.motion_network(), released_change=released)
+        official, corrected = list(
+            measure([evaluation._upper(c)[None] for c in clips], np.random.default_rng(0)).values()
+        )[-2:]
+        assert (official is None) == released
+        assert corrected > 0
+
+
+def test_training_windows_begin_where_the_released_ones_do_and_short_clips_are_named(tmp_path):
+    names = [f"seth/{VIDEO}/{clip_name(number)}" for number in range(3)]
+    for number, frames in enumerate((88, 95, 100)):
+        put(tmp_path, names[number], seed=number, frames=frames)
+        write_wav(tmp_path / f"{names[number]}.wav", sound(4.0, number), show.SAMPLE_RATE)
+    split_file(tmp_path, {"train": names[:2], "test": names[2:]})
+    data = recipe.ShowData(tmp_path, tmp_path / "reports")
+    assert data.train.windows(88, 3).tolist() == [[0, 0], [0, 3], [0, 6], [0, 6]]
+    assert f"{names[0]}: 88 frames, fewer than 89" in (tmp_path / "reports" / "clips_train.txt").read_text()
+
+
 def test_perfect_motion_has_no_error_and_the_distance_of_nothing(show_root):
     found = stages(show_root)
     clips = found.data.test[:2]
     points, _ = evaluation._points(show_root)
-    measure = evaluation._Measures(clips, points, found.motion_network())
+    measure = evaluation._Measures(clips, points, found.motion_network(), released_change=False)
     rng = np.random.default_rng(0)
     row = measure([evaluation._upper(clip)[None] for clip in clips], rng)
     for name in ("L2 (m, summed over joints)", "LVD (m a frame, summed over body joints)"):
