@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from paper_utils.metrics.probabilities import distributions
 CSV_SUM_TOLERANCE = 1e-3
 PRIOR_MARK = "# training_prior:"
 
+# Keys that each layout of a model file needs, and those that it may have.
 _LAYOUTS = (
-    {"prior", "probe_confusion", "gallery_confusion"},
-    {"priors", "probe_confusions", "gallery_confusions"},
-    {"joint_prior", "probe_confusions", "gallery_confusions"},
-    {"prior", "probe_symbols", "gallery_symbols"},
+    ({"prior", "probe_confusion", "gallery_confusion"}, {"impostor_prior", "match_table"}),
+    ({"priors", "probe_confusions", "gallery_confusions"}, set()),
+    ({"joint_prior", "probe_confusions", "gallery_confusions"}, {"impostor_prior"}),
+    ({"prior", "probe_symbols", "gallery_symbols"}, {"impostor_prior", "training_prior"}),
 )
-_OPTIONAL = {"impostor_prior", "match_table", "training_prior"}
+_PLAIN = sorted(_LAYOUTS[0][0])
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class CovariatePosteriors:
 def load_model(path: str | Path) -> dict[str, Any]:
     """Entries of a JSON model file, checked; `methods.covariates.CovariateModel.from_mapping` makes the model.
 
-    The file holds one object: ``prior``, ``probe_confusion``, ``gallery_confusion`` and optionally ``impostor_prior``; or, for several
-    covariates, ``priors`` (independent) or ``joint_prior`` with ``probe_confusions`` and ``gallery_confusions``; or ``prior`` with
-    ``probe_symbols`` and ``gallery_symbols``, each ``{"mass": [...], "posterior": [[...], ...]}``.
+    The file holds one object: ``prior``, ``probe_confusion``, ``gallery_confusion`` and optionally ``impostor_prior`` and ``match_table``;
+    or, for several covariates, ``priors`` (independent) or ``joint_prior`` (optionally ``impostor_prior``, alike in shape or flattened) with
+    ``probe_confusions`` and ``gallery_confusions``; or ``prior`` with ``probe_symbols`` and ``gallery_symbols``, each
+    ``{"mass": [...], "posterior": [[...], ...]}``, and optionally ``impostor_prior`` and ``training_prior``.
 
     Parameters
     ----------
@@ -103,28 +106,55 @@ def load_model(path: str | Path) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not JSON, has other keys, or a table is negative or does not sum to 1 within 1e-9 (names the table and row).
+        If it is not JSON, has keys that its layout does not use, or a table is negative or does not sum to 1 within 1e-9 (names the table and row).
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"model file {path} does not exist; expected a JSON object with {sorted(_LAYOUTS[0])}")
-    entries = safe_files.json_value(path, f"a JSON object with {sorted(_LAYOUTS[0])}")
+        raise FileNotFoundError(f"model file {path} does not exist; expected a JSON object with {_PLAIN}")
+    entries = safe_files.json_value(path, f"a JSON object with {_PLAIN}")
     if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected a JSON object with {sorted(_LAYOUTS[0])}, found a {type(entries).__name__}")
-    keys = set(entries)
-    layout = next((needed for needed in _LAYOUTS if needed <= keys and keys <= needed | _OPTIONAL), None)
-    if layout is None:
-        options = "; or ".join(", ".join(sorted(needed)) for needed in _LAYOUTS)
-        raise ValueError(
-            f"{path}: found keys {', '.join(sorted(keys)) or 'none'}; expected {options} (optional: {', '.join(sorted(_OPTIONAL))})"
-        )
+        raise ValueError(f"{path}: expected a JSON object with {_PLAIN}, found a {type(entries).__name__}")
+    check_layout(entries, path)
     for key, value in entries.items():
-        _check_entry(f"{path}: {key}", key, value)
+        _check_entry(f"{path}: {key}", key, value, flat="joint_prior" in entries)
     return entries
 
 
-def _check_entry(name: str, key: str, value: Any) -> None:
-    if key in ("prior", "impostor_prior", "training_prior"):
+def check_layout(keys: Iterable[str], name: str | Path) -> None:
+    """Refuse entries of a model that are of no layout (see `load_model`), and those that their layout would leave unused.
+
+    Raises
+    ------
+    ValueError
+        If keys are missing or superfluous; names them and what goes together.
+    """
+    found = set(keys)
+    if any(needed <= found <= needed | optional for needed, optional in _LAYOUTS):
+        return
+    fitting = [(needed, optional) for needed, optional in _LAYOUTS if needed <= found]
+    if fitting:
+        needed, optional = fitting[0]
+        rest = ", ".join(sorted(found - needed - optional))
+        raise ValueError(
+            f"{name}: found keys {rest}, which a model of {', '.join(sorted(needed))} does not use "
+            f"(it may have: {', '.join(sorted(optional)) or 'no others'}); leave them out"
+        )
+    options = "; or ".join(_described(*layout) for layout in _LAYOUTS)
+    raise ValueError(f"{name}: found keys {', '.join(sorted(found)) or 'none'}; expected {options}")
+
+
+def _described(needed: set[str], optional: set[str]) -> str:
+    return ", ".join(sorted(needed)) + (f" (optional: {', '.join(sorted(optional))})" if optional else "")
+
+
+def _check_entry(name: str, key: str, value: Any, *, flat: bool) -> None:
+    if key in ("joint_prior", "match_table") or (flat and key == "impostor_prior"):
+        try:
+            entries = np.ravel(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected a table with rows of equal length, found {value!r:.80}") from error
+        distributions(entries, f"{name} (all entries)", ndim=1)
+    elif key in ("prior", "impostor_prior", "training_prior"):
         distributions(value, name, ndim=1)
     elif key in ("probe_confusion", "gallery_confusion"):
         distributions(value, name)
@@ -133,8 +163,6 @@ def _check_entry(name: str, key: str, value: Any) -> None:
             raise ValueError(f"{name}: expected a list with one table a covariate, found {value!r:.60}")
         for index, table in enumerate(value):
             distributions(table, f"{name}[{index}]", ndim=1 if key == "priors" else 2)
-    elif key in ("joint_prior", "match_table"):
-        distributions(np.ravel(value), f"{name} (all entries)", ndim=1)
     else:
         if not isinstance(value, dict) or set(value) != {"mass", "posterior"}:
             raise ValueError(f"{name}: expected an object with 'mass' and 'posterior', found {value!r:.60}")

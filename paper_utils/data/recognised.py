@@ -6,16 +6,18 @@ for the test, each with a posterior from either modality.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from paper_utils.data.covariate_files import CovariatePosteriors, one_item_each
+from paper_utils.metrics.probabilities import distributions
 from paper_utils.world.covariates import CovariatePeople
 
 
@@ -148,13 +150,47 @@ def recognise_halves(
     return Recognised(sides[0], sides[2], sides[1], sides[3])
 
 
-def split_people(probe: CovariatePosteriors, gallery: CovariatePosteriors, rng: np.random.Generator) -> Recognised:
-    """Recognised items from files: one random item a person, half of the people calibrate, half test.
+def correct_prior(
+    posterior: Float[np.ndarray, "n values"], training_prior: ArrayLike, prior: ArrayLike
+) -> Float[np.ndarray, "n values"]:
+    r"""Posteriors made under :math:`\tau`, turned into posteriors under :math:`\pi`: :math:`u_c \leftarrow u_c\,\pi_c/\tau_c`, renormalised.
 
     Raises
     ------
     ValueError
-        If fewer than 20 people are in both.
+        If a value has training prior 0 but a positive prior: its posterior was never learned. Or if a posterior has all its mass on values
+        with prior 0.
+    """
+    tau, pi = distributions(training_prior, "training_prior", ndim=1), distributions(prior, "prior", ndim=1)
+    if len(tau) != len(pi) or posterior.shape[-1] != len(pi):
+        raise ValueError(
+            f"posterior, training_prior, prior: expected as many values, found {posterior.shape[-1]}, {len(tau)}, {len(pi)}"
+        )
+    if ((tau == 0) & (pi > 0)).any():
+        raise ValueError(
+            f"training_prior: value {int(np.argmax((tau == 0) & (pi > 0)))} has prior 0 in training and not in use; retrain with such people"
+        )
+    weighted = posterior * np.where(tau > 0, pi / np.where(tau > 0, tau, 1), 0)
+    mass = weighted.sum(axis=-1, keepdims=True)
+    lost = np.flatnonzero(mass == 0)
+    if len(lost):
+        raise ValueError(
+            f"posterior: {len(lost)} of {mass.size} have all their mass on values with prior 0, the first in row {lost[0]}; join rare values "
+            "or take more people"
+        )
+    return weighted / mass
+
+
+def split_people(probe: CovariatePosteriors, gallery: CovariatePosteriors, rng: np.random.Generator) -> Recognised:
+    """Recognised items from files: one random item a person, half of the people calibrate, half test.
+
+    The posteriors of a file assume the prior under which its recogniser was trained. All are corrected to the frequencies among the
+    calibration people (`correct_prior`), which are their `training_prior` from then on.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 20 people are in both, or as `correct_prior` with the file's name.
     """
     probe, gallery = one_item_each(probe, gallery, rng)
     if len(probe) < 20:
@@ -162,7 +198,17 @@ def split_people(probe: CovariatePosteriors, gallery: CovariatePosteriors, rng: 
             f"{probe.name}, {gallery.name}: only {len(probe)} people are in both files; calibration and test need at least 20"
         )
     calibrate, test = np.array_split(rng.permutation(len(probe)), 2)
+    prior = np.bincount(probe.values[calibrate], minlength=probe.posterior.shape[1]) / len(calibrate)
+    probe, gallery = (_under(side, prior) for side in (probe, gallery))
     return Recognised(probe.take(calibrate), gallery.take(calibrate), probe.take(test), gallery.take(test))
+
+
+def _under(side: CovariatePosteriors, prior: Float[np.ndarray, " values"]) -> CovariatePosteriors:
+    try:
+        corrected = correct_prior(side.posterior, side.training_prior, prior)
+    except ValueError as error:
+        raise ValueError(f"{side.name}: {error}") from error
+    return replace(side, posterior=corrected, training_prior=prior)
 
 
 def calibration(posteriors: CovariatePosteriors) -> tuple[float, Float[np.ndarray, " values"]]:

@@ -30,9 +30,9 @@ from paper_utils.files import atomic_path, write_text
 from paper_utils.nn import whole_batch
 
 RATE = 16_000
-HOP_MS = 10.0  # of stored features
 BANDS = 64
 FEATURE_SETTINGS = "front_end.json"  # beside stored features: how they were made
+LONGEST = 100_000  # frames that a file may ask short recordings to be repeated to, 1000 s
 
 
 # ----------------------------------------------------------------------------------------------------------- recordings
@@ -80,6 +80,8 @@ class SpeakerRecordings:
         For captions and results files.
     front_end
         Makes features of sound; ``None`` if the files hold features.
+    made_by
+        The front end that made stored features, if the folder says so; `hear` is the one that a new recording must go through.
     skipped
         Entries of the folder that are no recordings, so that nobody wonders where they went.
     """
@@ -90,6 +92,7 @@ class SpeakerRecordings:
     identity_names: tuple[str, ...]
     name: str
     front_end: FrontEnd | None
+    made_by: FrontEnd | None = None
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -107,9 +110,14 @@ class SpeakerRecordings:
         return len(self.paths)
 
     @property
+    def hear(self) -> FrontEnd:
+        """What sound goes through to become features like these; the published front end if nothing is stated."""
+        return self.front_end or self.made_by or FrontEnd()
+
+    @property
     def hop_ms(self) -> float:
         """Time between frames."""
-        return HOP_MS if self.front_end is None else self.front_end.mel.hop_ms
+        return self.hear.mel.hop_ms
 
     @property
     def bands(self) -> int:
@@ -162,12 +170,12 @@ class SpeakerRecordings:
         generator
             Source of length and places, also of those rows that other processes crop. What is drawn does not depend on the recordings.
         spans
-            Defaults to those of the published code.
+            Defaults to those of the published code. Sound with less than a window of features is repeated.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            As `features`; also if a row number is out of range.
+            As `features`; also if a row number is out of range, or stored features are shorter than the window (`FeatureError`).
         """
         if len(rows) == 0 or int(rows.min()) < 0 or int(rows.max()) >= len(self):
             raise ValueError(
@@ -179,15 +187,24 @@ class SpeakerRecordings:
         places = whole_batch.own(torch.rand(whole_batch.count(rows), generator=generator, dtype=torch.float64))
         crops = torch.empty(len(rows), length, self.bands)
         for crop, row, place in zip(crops, rows.tolist(), places.tolist(), strict=True):
-            frames = self._stored(row) if self.front_end is None else self.features(row).numpy()
+            frames = self.features(row).numpy() if self.front_end is not None else self._long_enough(row, spans.window)
             first = int(place * (max(len(frames) - spans.window, 0) + 1)) + offset
             if first + length <= len(frames):
                 part = frames[first : first + length]
-            else:  # shorter than the window
+            else:  # sound shorter than the window
                 part = frames[(first + np.arange(length)) % len(frames)]
             crop.copy_(torch.from_numpy(np.array(part, dtype=np.float32)))
             self._finite(crop, row)
         return crops
+
+    def _long_enough(self, row: int, window: int) -> np.ndarray:
+        frames = self._stored(row)
+        if len(frames) < window:
+            raise FeatureError(
+                f"{self.where(row)}: expected at least the {window} frames of a training window, found {len(frames)}; make the file again "
+                "(the front end repeats short recordings up to its minimum), leave it out, or take a shorter window"
+            )
+        return frames
 
     def _stored(self, row: int) -> np.ndarray:
         """Features in a file, mapped, not read."""
@@ -253,7 +270,8 @@ class SpeakerRecordings:
     @property
     def fingerprint(self) -> str:
         """Hash of the list of recordings, their speakers and the front end, not of the sound: the data's part of a cache key."""
-        settings = None if self.front_end is None else asdict(self.front_end)
+        front_end = self.front_end or self.made_by
+        settings = None if front_end is None else asdict(front_end)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update("\n".join(self.paths.tolist()).encode())
         digest.update(self.identities.contiguous().numpy().astype("<i8").tobytes())
@@ -327,11 +345,38 @@ def read_wav(root: str | Path, *, front_end: FrontEnd | None = None) -> SpeakerR
 def read_features(root: str | Path) -> SpeakerRecordings:
     """Index of stored features ``fbank/<id or name>/.../*.npy``, each an array (frames, 64): what `write_features` and paper 03's authors make.
 
-    Parameters, returns and errors as for `read_wav`, with the folder ``fbank``; the files are checked when they are read.
+    Parameters, returns and errors as for `read_wav`, with the folder ``fbank``; the files are checked when they are read. If there is a
+    ``front_end.json``, as `write_features` leaves it, the recordings carry what it says (``made_by``); a damaged one raises `FeatureError`.
     """
     root = Path(root)
+    stated = root / FEATURE_SETTINGS
+    made_by = _stated_front_end(stated) if stated.is_file() else None
     paths, skipped = _index(root, re.compile(r"[^/.][^/]*/(.+/)?[^/.][^/]*\.npy"), "<id>/<video>/<clip>.npy", "fbank")
-    return _recordings(root, paths, skipped, None, f"VoxCeleb features ({root.name})")
+    return replace(_recordings(root, paths, skipped, None, f"VoxCeleb features ({root.name})"), made_by=made_by)
+
+
+def _stated_front_end(path: Path) -> FrontEnd:
+    usual = asdict(FrontEnd())
+    expected = f"an object with the settings of a front end: {', '.join(usual)}"
+    remedy = "make the features again, or remove the file if they are the published ones"
+    try:
+        stated = safe_files.json_value(path, expected)
+    except safe_files.UnreadableFileError as error:
+        raise FeatureError(f"{error}; {remedy}") from error
+    if not isinstance(stated, dict) or set(stated) != set(usual):
+        found = ", ".join(stated) if isinstance(stated, dict) else f"a {type(stated).__name__}"
+        raise FeatureError(f"{path}: expected {expected}; found {found or 'nothing':.200}; {remedy}")
+    for name, value in stated.items():
+        if type(value) is not type(usual[name]):
+            raise FeatureError(f"{path}: {name}: expected a value like {usual[name]!r}, found {value!r:.60}; {remedy}")
+    if stated["minimum"] > LONGEST:
+        raise FeatureError(
+            f"{path}: minimum: expected at most {LONGEST} frames, found {stated['minimum']:.6g}; {remedy}"
+        )
+    try:
+        return FrontEnd(**stated)
+    except ValueError as error:
+        raise FeatureError(f"{path}: {error!s:.300}; {remedy}") from error
 
 
 def _index(root: Path, wanted: re.Pattern[str], layout: str, folder: str) -> tuple[list[str], list[str]]:

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike
 from scipy import integrate, optimize, special, stats
 from sklearn.linear_model import Ridge
 
-from paper_utils.data.recognised import Recognised, sharpen
+from paper_utils.data.covariate_files import check_layout
+from paper_utils.data.recognised import Recognised, correct_prior, sharpen
 from paper_utils.metrics import ceilings, matching, ranks, retrieval, verification
 from paper_utils.metrics.label_tests import Verification, verify_tables
 from paper_utils.metrics.probabilities import distributions, probability, ratio
@@ -109,6 +110,7 @@ class CovariateModel:
         gallery: tuple[ArrayLike, ArrayLike],
         *,
         training_prior: ArrayLike | None = None,
+        impostor_prior: ArrayLike | None = None,
     ) -> CovariateModel:
         r"""A model of recognisers that report posteriors with finitely many values ("symbols").
 
@@ -122,6 +124,8 @@ class CovariateModel:
             ``(mass, posterior)``: probability of each symbol (S) and its posterior (S x K), under :math:`\tau`.
         training_prior
             :math:`\tau`, where the posteriors were made; default `prior`.
+        impostor_prior
+            :math:`\rho`, values of impostors where the recognisers are used; default `prior`.
 
         Raises
         ------
@@ -143,7 +147,7 @@ class CovariateModel:
                 )
             rows = np.where(tau > 0, joint / np.where(tau > 0, tau, 1), mass[:, None]).T
             tables.append(rows / rows.sum(axis=1, keepdims=True))
-        return cls(prior, *tables)
+        return cls(prior, *tables, impostor_prior=impostor_prior)
 
     @classmethod
     def independent(cls, models: Sequence[CovariateModel]) -> CovariateModel:
@@ -159,9 +163,16 @@ class CovariateModel:
 
     @classmethod
     def dependent(
-        cls, joint_prior: ArrayLike, probe_confusions: Sequence[ArrayLike], gallery_confusions: Sequence[ArrayLike]
+        cls,
+        joint_prior: ArrayLike,
+        probe_confusions: Sequence[ArrayLike],
+        gallery_confusions: Sequence[ArrayLike],
+        *,
+        impostor_prior: ArrayLike | None = None,
     ) -> CovariateModel:
         """Several covariates with a joint prior (one axis each); recognisers are independent given the true values.
+
+        `impostor_prior` is that of impostors, with the axes of `joint_prior` or flattened row-major; default `joint_prior`.
 
         Raises
         ------
@@ -178,19 +189,39 @@ class CovariateModel:
             reduce(np.kron, [distributions(table, f"confusion of covariate {d}") for d, table in enumerate(side)])
             for side in (probe_confusions, gallery_confusions)
         ]
-        return cls(joint.ravel(), *tables)
+        impostors = None if impostor_prior is None else np.asarray(impostor_prior, dtype=float)
+        if impostors is not None and impostors.shape not in (joint.shape, (joint.size,)):
+            raise ValueError(
+                f"impostor_prior: expected the shape of joint_prior, {joint.shape}, or flattened, found {impostors.shape}"
+            )
+        return cls(joint.ravel(), *tables, impostor_prior=None if impostors is None else impostors.ravel())
 
     @classmethod
     def from_mapping(cls, entries: Mapping[str, object]) -> CovariateModel:
-        """A model from the entries of a model file, in any of its layouts; see `data.covariate_files.load_model`."""
-        if "prior" in entries and "probe_symbols" in entries:
+        """A model from the entries of a model file, in any of its layouts; see `data.covariate_files.load_model`.
+
+        Raises
+        ------
+        ValueError
+            If the entries are of no layout, there are entries that their layout does not use, or a table does not fit.
+        """
+        check_layout(entries, "model")
+        impostor_prior = entries.get("impostor_prior")
+        if "probe_symbols" in entries:
             symbols = [
                 (entries[f"{side}_symbols"]["mass"], entries[f"{side}_symbols"]["posterior"])
                 for side in ("probe", "gallery")
             ]
-            return cls.from_symbols(entries["prior"], *symbols, training_prior=entries.get("training_prior"))
+            return cls.from_symbols(
+                entries["prior"], *symbols, training_prior=entries.get("training_prior"), impostor_prior=impostor_prior
+            )
         if "joint_prior" in entries:
-            return cls.dependent(entries["joint_prior"], entries["probe_confusions"], entries["gallery_confusions"])
+            return cls.dependent(
+                entries["joint_prior"],
+                entries["probe_confusions"],
+                entries["gallery_confusions"],
+                impostor_prior=impostor_prior,
+            )
         if "priors" in entries:
             return cls.independent(
                 [
@@ -204,7 +235,7 @@ class CovariateModel:
             entries["prior"],
             entries["probe_confusion"],
             entries["gallery_confusion"],
-            entries.get("impostor_prior"),
+            impostor_prior,
             entries.get("match_table"),
         )
 
@@ -287,29 +318,6 @@ def posterior_score(
             "gallery: posterior mass on a value with impostor prior 0; such an entry cannot be an impostor, score it infinite yourself"
         )
     return (probe / np.where(rho > 0, rho, 1)) @ gallery.T
-
-
-def correct_prior(
-    posterior: Float[np.ndarray, "n values"], training_prior: ArrayLike, prior: ArrayLike
-) -> Float[np.ndarray, "n values"]:
-    r"""Posteriors made under :math:`\tau`, turned into posteriors under :math:`\pi`: :math:`u_c \leftarrow u_c\,\pi_c/\tau_c`, renormalised.
-
-    Raises
-    ------
-    ValueError
-        If a value has training prior 0 but a positive prior: its posterior was never learned.
-    """
-    tau, pi = distributions(training_prior, "training_prior", ndim=1), distributions(prior, "prior", ndim=1)
-    if len(tau) != len(pi) or posterior.shape[-1] != len(pi):
-        raise ValueError(
-            f"posterior, training_prior, prior: expected as many values, found {posterior.shape[-1]}, {len(tau)}, {len(pi)}"
-        )
-    if ((tau == 0) & (pi > 0)).any():
-        raise ValueError(
-            f"training_prior: value {int(np.argmax((tau == 0) & (pi > 0)))} has prior 0 in training and not in use; retrain with such people"
-        )
-    weighted = posterior * np.where(tau > 0, pi / np.where(tau > 0, tau, 1), 0)
-    return weighted / weighted.sum(axis=-1, keepdims=True)
 
 
 def position_posterior(
@@ -537,12 +545,12 @@ def sampled_posterior_match_accuracy(
 def stratified_match_accuracy(
     model: CovariateModel, strata: Int[np.ndarray, " values"], sizes: ArrayLike, score: ArrayLike | None = None
 ) -> float | Float[np.ndarray, "*shape"]:
-    r"""Accuracy when all entries of a gallery share the probe's stratum: :math:`\sum_s P(s)\,P_N(\text{prior given } s)`.
+    r"""Accuracy when all entries of a gallery share the probe's stratum: :math:`\sum_s P(s)\,P_N(\pi\text{ given } s, \rho\text{ given } s)`.
 
     Parameters
     ----------
     model
-        Model over all values, with :math:`\rho=\pi`.
+        Model over all values; both its priors are conditioned on the stratum.
     strata
         Stratum of each value, for instance its gender. Strata equal to the values give exactly 1/N.
     sizes, score
@@ -551,17 +559,29 @@ def stratified_match_accuracy(
     Raises
     ------
     ValueError
-        If there is not one stratum for each value.
+        If there is not one stratum for each value, if no impostor belongs to a stratum of probes, or for a model with a `match_table`
+        (it does not say from which stratum its pairs of labels come).
     """
+    if model.match_table is not None:
+        raise ValueError(
+            "model: a match_table holds the labels of all matches together and cannot be split into strata; use a model of each stratum"
+        )
     strata = np.asarray(strata)
     if strata.shape != model.prior.shape:
         raise ValueError(f"strata: expected one for each of the {len(model.prior)} values, found shape {strata.shape}")
     total: float | np.ndarray = 0.0
     for stratum in np.unique(strata[model.prior > 0]):
         inside = strata == stratum
-        weight = model.prior[inside].sum()
+        weight, impostors = model.prior[inside].sum(), model.impostor_prior[inside].sum()
+        if impostors == 0:
+            raise ValueError(
+                f"strata: stratum {stratum} has probes but impostor prior 0, so that no gallery can be filled from it; leave it out"
+            )
         part = CovariateModel(
-            model.prior[inside] / weight, model.probe_confusion[inside], model.gallery_confusion[inside]
+            model.prior[inside] / weight,
+            model.probe_confusion[inside],
+            model.gallery_confusion[inside],
+            model.impostor_prior[inside] / impostors,
         )
         total = total + weight * match_accuracy(part, sizes, score)
     return total
@@ -892,7 +912,7 @@ def identification_rates(
     size
         Gallery size N.
     thresholds
-        :math:`\tau`; a level within a relative 1e-12 of it counts as reached.
+        :math:`\tau`; a level within a relative 1e-12 of it counts as reached. An infinite one is reached by labels of matches only.
 
     Returns
     -------
@@ -902,7 +922,8 @@ def identification_rates(
     levels, seen = _levels(model, None)
     flat, _ = whole_sizes(size, name="size")
     tau = np.asarray(thresholds, dtype=float)
-    reached = levels.score >= tau[..., None] - ranks.TIE_RTOL * np.abs(tau[..., None])
+    slack = ranks.TIE_RTOL * np.where(np.isfinite(tau), np.abs(tau), 0)
+    reached = levels.score >= (tau - slack)[..., None]
     found = levels.match * levels.first(flat)[0]
     alarm = model.probe_marginal[seen][levels.row] * levels.best_rival(flat)[0]
     return (reached * found).sum(axis=-1), (reached * alarm).sum(axis=-1)
@@ -944,14 +965,18 @@ def match_accuracy_limit(model: CovariateModel) -> float:
 def mean_reciprocal_rank_limit(model: CovariateModel, items: int) -> float:
     r"""MRR of a very large collection.
 
-    .. math:: \frac1M\sum_a m_p(a)\left\{s_1\left[\ln(Mg_1)+\gamma\right]+\sum_{l\ge2}s_l\ln\frac{U_{l+1}}{U_l}\right\}
+    .. math:: t_\infty+\frac1M\sum_a m_p(a)\left\{s_1\left[\ln(Mg_1)+\gamma\right]+\sum_{l\ge2}s_l\ln\frac{U_{l+1}}{U_l}\right\}
+
+    with :math:`t_\infty` the mass of pairs whose gallery label impostors never report: such a match always stands first. The other levels
+    are counted from the best one that impostors reach.
     """
     levels, _ = _levels(model, None)
     top = levels.before == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(top, np.log(items * levels.rival) + np.euler_gamma, np.log1p(levels.rival / levels.before))
     real = levels.rival > 0
-    return float((levels.match[real] / levels.rival[real] * gain[real]).sum() / items)
+    alone = levels.match[~real].sum()
+    return float(alone + (levels.match[real] / levels.rival[real] * gain[real]).sum() / items)
 
 
 def mean_roc(model: CovariateModel, z: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
@@ -1165,10 +1190,12 @@ def prediction_gap(people: Recognised, sizes: Sequence[int] = (2, 10), *, joint:
 def rule_accuracies(people: Recognised, sizes: Sequence[int]) -> dict[str, Float[np.ndarray, " sizes"]]:
     """Measured 1:N accuracy of six rules on the same recognisers, from "same label" to perfect recognition.
 
-    "Posteriors for a uniform prior" are what recognisers trained on balanced people report, used without the correction of `correct_prior`.
+    "Posteriors for a uniform prior" are what recognisers trained on balanced people report, used without the correction of `correct_prior`;
+    balanced over the values that calibration people have.
     """
     model, u, v, rho = model_of(people), people.probe_test, people.gallery_test, people.prior
-    uniform = [correct_prior(side.posterior, side.training_prior, np.full(len(rho), 1 / len(rho))) for side in (u, v)]
+    balanced = (rho > 0) / np.count_nonzero(rho)
+    uniform = [correct_prior(side.posterior, side.training_prior, balanced) for side in (u, v)]
     labels = u.labels, v.labels
     tables = {"same label": same_label_score(model), "optimal, hard labels": model.likelihood_ratio}
     counted = {name: measured_label_performance(*labels, table, sizes) for name, table in tables.items()}

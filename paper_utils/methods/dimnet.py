@@ -94,27 +94,38 @@ class Meetings:
         return key_hash({"voices": sums, "faces": self.faces.fingerprint})
 
     def labels(self, modality: str, covariate: str, split: Split) -> Int[Tensor, " items"]:
-        """Class number of every item: the place among the training people for ``"identity"`` (-1: not one of them), else the value."""
-        side = self.voices if modality == "voice" else self.faces
-        if covariate != IDENTITY:
-            if covariate not in side.covariates:
-                raise ValueError(
-                    f"{side.name}: no covariate {covariate!r}; there are {', '.join(side.covariates) or 'none'}"
-                )
-            return side.covariates[covariate].long()
-        learned = torch.tensor(sorted(split.train))
-        place = torch.searchsorted(learned, side.identities).clamp(max=len(learned) - 1)
-        return torch.where(learned[place] == side.identities, place, -1)
+        """Class number of every item: its place in `learned`; -1 if it is not there, as for people and values that training never meets."""
+        own = self.side(modality).identities if covariate == IDENTITY else self._values(modality, covariate)
+        learned = torch.tensor(self.learned(covariate, split))
+        place = torch.searchsorted(learned, own).clamp(max=len(learned) - 1)
+        return torch.where(learned[place] == own, place, -1)
+
+    def learned(self, covariate: str, split: Split) -> tuple[int, ...]:
+        """What the classes stand for, sorted: the training people, or the values that they have in either modality."""
+        if covariate == IDENTITY:
+            return tuple(sorted(split.train))
+        held = [self._values(modality, covariate)[self.rows(modality, split.train)] for modality in MODALITIES]
+        return tuple(torch.cat(held).unique().tolist())
 
     def classes(self, covariate: str, split: Split) -> int:
-        """Number of classes: training people, or values that occur in either modality."""
-        if covariate == IDENTITY:
-            return len(split.train)
-        return 1 + max(int(self.labels(modality, covariate, split).max()) for modality in MODALITIES)
+        """Number of classes: training people, or their values."""
+        return len(self.learned(covariate, split))
+
+    def side(self, modality: str) -> Voices | LabelledImages:
+        """Voices or faces."""
+        return self.voices if modality == "voice" else self.faces
+
+    def _values(self, modality: str, covariate: str) -> Int[Tensor, " items"]:
+        side = self.side(modality)
+        if covariate not in side.covariates:
+            raise ValueError(
+                f"{side.name}: no covariate {covariate!r}; there are {', '.join(side.covariates) or 'none'}"
+            )
+        return side.covariates[covariate].long()
 
     def rows(self, modality: str, people: Sequence[int]) -> Int[Tensor, " rows"]:
         """Items of the given people, ordered by person."""
-        side = self.voices if modality == "voice" else self.faces
+        side = self.side(modality)
         rows = torch.nonzero(torch.isin(side.identities, torch.tensor(sorted(people)))).squeeze(1)
         return rows[torch.argsort(side.identities[rows], stable=True)]
 
@@ -706,12 +717,15 @@ class Trained:
         What was trained, and whom it has not seen.
     history
         ``loss`` of every update.
+    learned
+        By covariate, the values that the classes of its head stand for (`Meetings.learned`); 0, 1, ... where they are not given.
     """
 
     modules: dict[str, nn.Module]
     method: Method
     split: Split
     history: dict[str, Float[np.ndarray, " steps"]]
+    learned: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 def fit(
@@ -753,7 +767,13 @@ def fit(
     batches = Batches(data, split, train, device=fabric.device)
     for step in run:
         run.update(method.loss(run.modules, batches, step))
-    return Trained({name: module.eval() for name, module in modules.items()}, method, split, run.history)
+    modules = {name: module.eval() for name, module in modules.items()}
+    return Trained(modules, method, split, run.history, _learned(method, data, split))
+
+
+def _learned(method: Method, data: Meetings, split: Split) -> dict[str, tuple[int, ...]]:
+    heads = method.weights if isinstance(method, DIMNet) else ()
+    return {covariate: data.learned(covariate, split) for covariate, _ in heads if covariate != IDENTITY}
 
 
 @dataclass(frozen=True)
@@ -804,7 +824,8 @@ class Job:
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
             module.eval()
-        return Trained(modules, self.method, split, {n: v.cpu().numpy() for n, v in state["history"].items()})
+        history = {name: values.cpu().numpy() for name, values in state["history"].items()}
+        return Trained(modules, self.method, split, history, _learned(self.method, self.data, split))
 
 
 # ----------------------------------------------------------------------------------------- 7. people never seen before
@@ -891,8 +912,10 @@ def unseen(trained: Trained, data: Meetings, *, per_person: int | None = None) -
 
 def posteriors(
     trained: Trained, items: Unseen, covariate: str
-) -> tuple[Float[np.ndarray, "recordings classes"], Float[np.ndarray, "pictures classes"]]:
+) -> tuple[Float[np.ndarray, "recordings values"], Float[np.ndarray, "pictures values"]]:
     """What the trained heads say of a covariate of unseen voices and faces: paper 01's recognisers.
+
+    Columns are the values from 0 to the largest that a training person has; one that no training person has is never expected (0).
 
     Raises
     ------
@@ -903,9 +926,11 @@ def posteriors(
     if covariate not in known or covariate == IDENTITY:
         raise ValueError(f"covariate {covariate!r}: this run has no classifier for it that speaks about unseen people")
     result, heads = [], trained.modules["heads"]
+    learned = list(trained.learned.get(covariate, range(len(heads.weight(covariate, MODALITIES[0])))))
     for modality, embeddings in (("voice", items.voice), ("face", items.face)):
         logits = torch.from_numpy(embeddings) @ heads.weight(covariate, modality).detach().double().T
-        result.append(torch.softmax(logits, dim=1).numpy())
+        result.append(np.zeros((len(logits), max(learned) + 1)))
+        result[-1][:, learned] = torch.softmax(logits, dim=1).numpy()
     return result[0], result[1]
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from paper_utils import training
 from paper_utils.data.voice_features import FrontEnd
-from paper_utils.data.voxceleb import Spans, SpeakerRecordings
+from paper_utils.data.voxceleb import LONGEST, Spans, SpeakerRecordings
 from paper_utils.network_files import ModelFileError, NetworkFile, read_networks, save_networks
 from paper_utils.nn import whole_batch
 from paper_utils.nn.checkpoint_names import CheckpointNamesError, read_state
@@ -34,7 +34,6 @@ from paper_utils.nn.voice_encoder import CHANNELS, VoiceEncoder, initialise_
 
 SLOPE = 0.2  # of LeakyReLU; published code
 FORMAT = "voice-to-face 1"
-LONGEST = 100_000  # frames that a file may ask short recordings to be repeated to, 1000 s
 
 
 @dataclass(frozen=True)

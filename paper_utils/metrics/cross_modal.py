@@ -97,8 +97,10 @@ class PairWins:
         weights
             :math:`w`, how often each person was drawn in each resample.
         average
-            ``"items"``: :math:`c_i` pairs of a probe and its match, :math:`m_j` items, as a list of all trials would count them.
-            ``"people"``: all 1, so that people with many recordings weigh no more than others (macro average).
+            How probes' people are weighted; a rival weighs by the number of his gallery items, :math:`m_j`, in both.
+            ``"items"``: :math:`c_i` pairs of a probe and its match. A list of all trials would count these times the items of the rivals,
+            which are fewer for people with many items or few rivals; here every pair counts alike.
+            ``"people"``: 1, so that people with many recordings weigh no more than others (macro average).
 
         Raises
         ------
@@ -109,7 +111,8 @@ class PairWins:
             raise ValueError(f"average: expected 'items' or 'people', found {average!r}")
         by_item = average == "items"
         own = self.matches if by_item else (self.matches > 0).astype(int)
-        rival = self.items if by_item else (self.items > 0).astype(int)
+        # Relative to the most, so that with equal counts the sums are those of whole people.
+        rival = self.items if by_item else self.items / self.items.max()
         everybody = ~np.eye(len(own), dtype=bool) if eligible is None else eligible
         share = (everybody * rival).astype(float)
         if not (share.sum(1) * own > 0).any():

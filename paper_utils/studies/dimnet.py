@@ -40,6 +40,7 @@ SEPARATE, DEALT, PERMUTED = "separate classifiers", "only the sex in common", "p
 # Frontal pictures, as the released archive of aligned faces has them: half the light, a quarter of the turning. Choices of ours.
 FRONTAL = ImageNuisance(pose=0.25, light=0.5, expression=0.25, occlusion=0.0, noise=1.0)
 LINK = 0.6  # default of `Population`
+MAX_BYTES = 2**34  # of the recordings, or pictures, of a part of the real people
 # Levels of confidence that a head's answer is cut into, for the tables of paper 01. Choice of ours.
 LEVELS = 4
 
@@ -73,6 +74,11 @@ class Study:
 def load_people(exp: Experiment, *, voice_face_link: float = LINK) -> tuple[dimnet.Meetings, list[int], list[int]]:
     """Voices and faces, and whom to learn and to test; synthetic people, or with ``exp.data == "voxceleb"`` those of the paper's split.
 
+    Of real people the full profile takes all recordings and pictures of test people, and 12 of each training person; quick takes 4
+    recordings and 6 pictures of everybody, smoke 2 and 2. Which ones is drawn by ``exp.rng``. All are held in memory: in the full profile
+    about 16 GB, twice that for a moment while the parts are joined, and some 30 GB for the verification of all 440 million pairs (from the
+    sizes of the arrays, not measured).
+
     Returns
     -------
     tuple
@@ -94,27 +100,34 @@ def load_people(exp: Experiment, *, voice_face_link: float = LINK) -> tuple[dimn
 
 
 def _real_people(exp: Experiment, recordings: int, pictures: int) -> tuple[dimnet.Meetings, list[int], list[int]]:
-    """The paper's training and test people; as many recordings and pictures of each as fit in memory, the first ones by name."""
+    """The paper's training and test people, as `load_people` says."""
     parts = voices_and_faces.read(exp.data_root, ("train", "test"), size=SIZES["02"])
     first = {"train": 0, "test": len(parts["train"].people)}
     voices, faces = [], []
     for name, part in parts.items():
+        everything = name == "test" and exp.profile == "full"
         for source, count, load, into in (
             (part.voices, recordings, part.load_voices, voices),
             (part.faces, pictures, part.load_faces, faces),
         ):
-            loaded = load(_first_of_each(source.identities, count))
+            rng = exp.rng(f"{name}, {'voices' if into is voices else 'faces'}")
+            rows = _some_of_each(source.identities, len(source) if everything else count, rng)
+            loaded = load(rows, max_bytes=MAX_BYTES)
             into.append(dataclasses.replace(loaded, identities=loaded.identities + first[name]))
     people = sum(len(part.people) for part in parts.values())
     data = dimnet.Meetings(_joined_voices(voices), _joined_faces(faces))
     return data, list(range(first["test"])), list(range(first["test"], people))
 
 
-def _first_of_each(identities: Int[torch.Tensor, " items"], count: int) -> Int[torch.Tensor, " rows"]:
-    order = torch.argsort(identities, stable=True)
+def _some_of_each(
+    identities: Int[torch.Tensor, " items"], count: int, rng: np.random.Generator
+) -> Int[torch.Tensor, " rows"]:
+    """At most `count` items of everybody by chance, and in an order of chance: the first ones of a person are a random choice, too."""
+    order = torch.from_numpy(rng.permutation(len(identities)))
+    order = order[torch.argsort(identities[order], stable=True)]
     _, sizes = identities[order].unique_consecutive(return_counts=True)
     place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    return order[place < count].sort().values
+    return order[place < count]
 
 
 def _joined_faces(parts: Sequence[LabelledImages]) -> LabelledImages:
@@ -140,7 +153,8 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
     """All trainings of notebook 02, none of which has run.
 
     Scaled to a few hundred people: both encoders at an eighth of their width, 16 numbers an embedding, 150 updates. Choices of ours, the
-    same for all methods; the two that look at pairs start from the encoders that were trained with separate classifiers.
+    same for all methods; the two that look at pairs start from the encoders that were trained with separate classifiers. Real people in the
+    full profile are trained as `dimnet.TrainConfig` says, and tested on all that there is of them (`load_people`).
 
     Parameters
     ----------
@@ -156,7 +170,7 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
     else:
         splits = random_splits(data.identities, len(learn), len(test), rng=exp.rng("splits"), seeds=exp.seeds(runs))
     bands, channels = data.voices.log_mel.shape[1], data.faces.images.shape[1]
-    small = dimnet.TrainConfig(
+    train = dimnet.TrainConfig(
         encoders=dimnet.EncoderConfig(
             bands, channels, *exp.scale(smoke=(8, 1 / 16), quick=(16, 1 / 8), full=(64, 1.0))
         ),
@@ -167,6 +181,8 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
         clip_norm=2.0,
         crop_frames=exp.scale(smoke=(32, 48), quick=(64, 112), full=(300, 800)),
     )
+    if exp.data == "voxceleb" and exp.profile == "full":
+        train = dimnet.TrainConfig(encoders=dimnet.EncoderConfig(bands, channels))
     few = exp.scale(smoke=1, quick=1, full=runs)
     some = exp.scale(smoke=1, quick=2, full=runs)
     variant = dimnet.DIMNet.variant
@@ -184,7 +200,7 @@ def study(exp: Experiment, *, voice_face_link: float = LINK) -> Study:
         DEALT: (variant("I"), dealt, some),
         PERMUTED: (variant("I", permuted=True), data, few),
     }
-    jobs = {name: dimnet.Job(method, on, splits[:count], small) for name, (method, on, count) in planned.items()}
+    jobs = {name: dimnet.Job(method, on, splits[:count], train) for name, (method, on, count) in planned.items()}
     for name in ("SVHF", "contrastive"):
         jobs[name] = dataclasses.replace(jobs[name], start=jobs[SEPARATE])
     return Study(data, dealt, jobs)
@@ -498,6 +514,9 @@ class Recognisers:
 def recognisers(run: Examined, covariate: str, direction: str = "v2f", *, levels: int = LEVELS) -> Recognisers:
     """Answers of a run's heads; confidence is cut at its own quantiles, side by side.
 
+    Values that only test people have are values of the answers too: their rows of the tables hold what the heads take them for, and no
+    answer names them.
+
     Raises
     ------
     ValueError
@@ -513,7 +532,9 @@ def recognisers(run: Examined, covariate: str, direction: str = "v2f", *, levels
         labels.append(posterior.argmax(axis=1) * levels + np.searchsorted(edges, sure))
     people = [run.items.voice_people, run.items.face_people]
     order = slice(None) if direction == "v2f" else slice(None, None, -1)
-    return Recognisers(tuple(labels[order]), tuple(people[order]), run.covariates[covariate], found[0].shape[1], levels)
+    values = run.covariates[covariate]
+    count = max(found[0].shape[1], int(values.max()) + 1)
+    return Recognisers(tuple(labels[order]), tuple(people[order]), values, count, levels)
 
 
 def covariate_model(

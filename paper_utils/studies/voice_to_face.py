@@ -255,10 +255,10 @@ def _side(population: Population, chosen: range, exp: Experiment, world: str) ->
 
 
 def _real_people(exp: Experiment) -> People:
-    """VoxCeleb and VGGFace people by the published split; for the evaluation a few recordings of each, of the published 1,000 frames."""
+    """VoxCeleb and VGGFace people by the published split; for the evaluation a few recordings of each, cut to the front end's minimum (1,000 frames)."""
     size = scale(exp)
     parts = voices_and_faces.read(exp.data_root, ("train", "test"), size=(size.sizes.image, size.sizes.image))
-    front_end = FrontEnd()
+    front_end = parts["train"].voices.hear
     sides = []
     for name in ("train", "test"):
         joined = parts[name]
@@ -540,9 +540,11 @@ def match(
     *,
     weights: Int[np.ndarray, "resamples people"],
 ) -> Matching:
-    r"""How often the probe's own face is more alike than another's: cosine, ties half, people averaged alike.
+    r"""How often the probe's own face is more alike than another's: cosine, ties half, speakers averaged alike.
 
     .. math:: A_i = \mathrm{mean}_{jk}\; [s_{ij} > s_{ik}] + \tfrac12 [s_{ij} = s_{ik}]
+
+    over all own faces :math:`j` and all faces :math:`k` of impostors, so that an impostor with many pictures weighs more.
 
     Parameters
     ----------

@@ -208,7 +208,10 @@ def _room_for_labels(ax: Axes) -> None:
 
 
 def draw_decomposition(ax: Axes, found: Mapping[str, Matching], share: float, ceiling: float) -> None:
-    """U of each kind of probes as a bar of two parts, pairs that differ in sex and pairs that do not; the line is all that sex can give.
+    """U of each kind of probes as a number and a bar of two parts, pairs that differ in sex and pairs that do not; the line is all that sex can give.
+
+    The parts are :math:`pA` and :math:`(1-p)G`. They add up to U if every person meets the same share of rivals of the other sex, as with equal
+    numbers of men and women; otherwise the bar ends a little beside the number.
 
     Parameters
     ----------
@@ -226,8 +229,8 @@ def draw_decomposition(ax: Axes, found: Mapping[str, Matching], share: float, ce
     same = np.array([(1 - share) * found[name].same_sex.value for name in names])
     ax.barh(names, other, color=plotting.PALETTE[5], label="won against the other sex")
     ax.barh(names, same, left=other, color=plotting.PALETTE[0], label="won inside the sex")
-    for row, total in enumerate(other + same):
-        ax.text(total + 0.01, row, f"{total:.2f}", va="center", fontsize=9, bbox=WHITE)
+    for row, (name, end) in enumerate(zip(names, other + same, strict=True)):
+        ax.text(end + 0.01, row, f"{found[name].any_impostor.value:.2f}", va="center", fontsize=9, bbox=WHITE)
     ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2, label="chance")
     ax.axvline(ceiling, color=plotting.PALETTE[1], linestyle="--", linewidth=1.5, label="perfect sex, nothing else")
     ax.invert_yaxis()

@@ -31,6 +31,45 @@ def test_model_files_of_every_layout_make_a_model(case: str, tmp_path: Path) -> 
     assert 0.5 < match_accuracy(model, 2) < 1
 
 
+PAIR = {"probe_confusions": [np.eye(2).tolist()] * 2, "gallery_confusions": [[[0.9, 0.1], [0.2, 0.8]]] * 2}
+SYMBOLS = {
+    f"{side}_symbols": {"mass": [0.5, 0.5], "posterior": [[0.8, 0.2], [0.4, 0.6]]} for side in ("probe", "gallery")
+}
+
+
+def test_the_impostors_of_a_file_are_those_of_its_model(tmp_path: Path) -> None:
+    impostors = [[0.1, 0.2], [0.3, 0.4]]
+    for content, expected in (
+        ({**MODEL, "impostor_prior": [0.3, 0.7]}, [0.3, 0.7]),
+        ({"joint_prior": [[0.4, 0.1], [0.1, 0.4]], **PAIR, "impostor_prior": impostors}, [0.1, 0.2, 0.3, 0.4]),
+        ({"joint_prior": [[0.4, 0.1], [0.1, 0.4]], **PAIR, "impostor_prior": [0.1, 0.2, 0.3, 0.4]}, [0.1, 0.2, 0.3, 0.4]),
+        ({"prior": [0.6, 0.4], **SYMBOLS, "impostor_prior": [0.1, 0.9]}, [0.1, 0.9]),
+        ({"prior": [0.5, 0.5], **SYMBOLS, "training_prior": [0.6, 0.4], "impostor_prior": [0.1, 0.9]}, [0.1, 0.9]),
+    ):  # fmt: skip
+        model = CovariateModel.from_mapping(files.load_model(write(tmp_path / "model.json", content)))
+        assert model.impostor_prior.tolist() == pytest.approx(expected)
+        same = CovariateModel(model.prior, model.probe_confusion, model.gallery_confusion)
+        assert match_accuracy(model, 5) != pytest.approx(match_accuracy(same, 5), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({**MODEL, "training_prior": [0.5, 0.5]}, "training_prior"),
+        ({**MODEL, "priors": [[0.5, 0.5]]}, "priors"),
+        ({"joint_prior": [[0.4, 0.1], [0.1, 0.4]], **PAIR, "training_prior": [0.5, 0.5]}, "training_prior"),
+        ({"joint_prior": [[0.4, 0.1], [0.1, 0.4]], **PAIR, "match_table": np.full((4, 4), 1 / 16).tolist()}, "match_table"),
+        ({"priors": [[0.5, 0.5]] * 2, **PAIR, "impostor_prior": [0.5, 0.5]}, "impostor_prior"),
+        ({"prior": [0.6, 0.4], **SYMBOLS, "match_table": [[0.5, 0], [0, 0.5]]}, "match_table"),
+    ],
+)  # fmt: skip
+def test_entries_that_a_layout_does_not_use_are_refused(content: dict, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"model\.json: found keys {key}, which a model of .* does not use"):
+        files.load_model(write(tmp_path / "model.json", content))
+    with pytest.raises(ValueError, match=rf"model: found keys {key}, which a model of .* does not use"):
+        CovariateModel.from_mapping(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -46,6 +85,7 @@ def test_model_files_of_every_layout_make_a_model(case: str, tmp_path: Path) -> 
             {"joint_prior": [[0.5, 0.6]], "probe_confusions": [[[1]]], "gallery_confusions": [[[1]]]},
             "joint_prior .* sums to 1.1",
         ),
+        ({"joint_prior": [[0.5], [0.2, 0.3]], **PAIR}, "model.json: joint_prior: expected a table with rows of equal"),
         ({"priors": [], "probe_confusions": [[[1]]], "gallery_confusions": [[[1]]]}, "priors: expected a list"),
         ({"prior": [1.0], "probe_symbols": {"mass": [1]}, "gallery_symbols": {}}, "'mass' and 'posterior'"),
     ],

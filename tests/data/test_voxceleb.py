@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +224,7 @@ def test_stored_features_lie_under_identifier_or_name_at_any_depth(tmp_path):
 @settings(max_examples=40)
 def test_crops_are_consecutive_frames_of_their_recording(tmp_path_factory, seed, window, shortest):
     root = tmp_path_factory.getbasetemp() / "fbank"
-    lengths = {"a/1.npy": 50, "b/1.npy": 20, "c/1.npy": 7}
+    lengths = {"a/1.npy": 90, "b/1.npy": 61, "c/1.npy": 60}
     recordings = vx.read_features(root) if root.exists() else stored(root, lengths)
     spans = vx.Spans(window=max(window, shortest), shortest=min(window, shortest))
     rows = torch.tensor([2, 0, 1, 0])
@@ -233,8 +233,28 @@ def test_crops_are_consecutive_frames_of_their_recording(tmp_path_factory, seed,
     for row, crop in zip(rows.tolist(), crops, strict=True):
         frames = crop[:, 0] - 1000 * row
         assert torch.equal(crop, crop[:, :1].expand(-1, 64))
-        period = list(lengths.values())[row]
-        assert torch.equal(frames, (frames[0] + torch.arange(len(frames))) % period)
+        assert torch.equal(frames, frames[0] + torch.arange(len(frames)))
+        assert 0 <= frames[0] <= frames[-1] < list(lengths.values())[row]
+
+
+def test_stored_features_shorter_than_the_window_are_named(tmp_path):
+    recordings = stored(tmp_path / "fbank", {"a/1.npy": 800, "b/1.npy": 799})
+    published = {"generator": torch.Generator().manual_seed(0)}
+    recordings.crops(torch.tensor([0]), **published)
+    with pytest.raises(
+        vx.FeatureError, match=r"fbank/b/1\.npy: expected at least the 800 frames of a training window, found 799"
+    ):
+        recordings.crops(torch.tensor([0, 1]), **published)
+    recordings.crops(torch.tensor([0, 1]), **published, spans=vx.Spans(window=799))
+
+
+def test_sound_shorter_than_the_window_is_repeated(wav):
+    recordings = vx.read_wav(wav, front_end=FrontEnd(activity="none", minimum=1))
+    whole = recordings.features(1)
+    assert len(whole) < 110
+    (crop,) = recordings.crops(torch.tensor([1]), generator=torch.Generator().manual_seed(0), spans=vx.Spans(300, 300))
+    first = int((whole == crop[0]).all(1).nonzero()[0, 0])
+    assert torch.equal(crop, whole[(first + torch.arange(300)) % len(whole)])
 
 
 def test_every_window_and_every_length_is_drawn(tmp_path):
@@ -250,7 +270,7 @@ def test_every_window_and_every_length_is_drawn(tmp_path):
 
 
 def test_published_spans_are_300_to_800_frames(tmp_path):
-    recordings = stored(tmp_path / "fbank", {"a/1.npy": 900, "b/1.npy": 400})
+    recordings = stored(tmp_path / "fbank", {"a/1.npy": 900, "b/1.npy": 800})
     generator = torch.Generator().manual_seed(0)
     lengths = {recordings.crops(torch.tensor([0, 1]), generator=generator).shape[1] for _ in range(60)}
     assert 300 <= min(lengths) < 350
@@ -312,7 +332,7 @@ def test_half_precision_features_are_read(tmp_path):
         (np.zeros((500, 40), np.float32), r"found float32 \(500, 40\)"),
         (np.zeros((0, 64), np.float32), r"with at least one frame, found float32 \(0, 64\)"),
         (np.zeros((5, 64), np.int16), r"found int16 \(5, 64\)"),
-        (np.full((5, 64), np.nan, np.float32), "features hold NaN or infinite values; make the file again"),
+        (np.full((800, 64), np.nan, np.float32), "features hold NaN or infinite values; make the file again"),
         (np.array([[{}]]), "holds pickled Python objects"),
         (None, "its header promises .*; found 1271 bytes"),
         (b"", "not a readable .npy file: 0 bytes"),
@@ -320,7 +340,7 @@ def test_half_precision_features_are_read(tmp_path):
     ],
 )  # fmt: skip
 def test_damaged_features_are_named(array, message, tmp_path):
-    recordings = stored(tmp_path / "fbank", {"a/1.npy": 5, "b/1.npy": 500})
+    recordings = stored(tmp_path / "fbank", {"a/1.npy": 5, "b/1.npy": 800})
     path = tmp_path / "fbank" / "a" / "1.npy"
     if isinstance(array, np.ndarray):
         np.save(path, array, allow_pickle=True)
@@ -354,3 +374,41 @@ def test_settings_of_the_front_end_lie_beside_the_features(wav, tmp_path):
     settings = json.loads((tmp_path / "fbank" / "front_end.json").read_text())
     assert settings["activity"] == "energy"
     assert settings["convention"] == "sphinx"
+
+
+def test_stored_features_carry_the_front_end_that_made_them(wav, tmp_path):
+    front_end = FrontEnd(activity="none", minimum=900)
+    vx.write_features(vx.read_wav(wav, front_end=front_end), tmp_path / "fbank")
+    features = vx.read_features(tmp_path / "fbank")
+    assert (features.front_end, features.made_by, features.hear) == (None, front_end, front_end)
+    part = features.take(torch.tensor([1]), torch.tensor([0]), ("somebody",), "part")
+    assert part.made_by == front_end
+    (tmp_path / "fbank" / "front_end.json").unlink()
+    published = vx.read_features(tmp_path / "fbank")
+    assert (published.made_by, published.hear) == (None, FrontEnd())
+    assert published.fingerprint != features.fingerprint
+    assert vx.read_wav(wav, front_end=front_end).hear == front_end
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "found a list"),
+        ('{"convention": "sphinx"}', "expected an object with the settings of a front end: .*; found convention"),
+        (json.dumps({**asdict(FrontEnd()), "extra": 1}), "found .*extra"),
+        (
+            json.dumps({**asdict(FrontEnd()), "convention": "htk"}),
+            "convention must be one of sphinx, world, found 'htk'",
+        ),
+        (json.dumps({**asdict(FrontEnd()), "minimum": "x"}), "minimum: expected a value like 1000, found 'x'"),
+        (json.dumps({**asdict(FrontEnd()), "minimum": 10**9}), "minimum: expected at most 100000 frames, found 1e"),
+        (json.dumps({**asdict(FrontEnd()), "minimum": 0}), "expected minimum >= 1"),
+        (json.dumps({**asdict(FrontEnd()), "shortest_s": float("nan")}), "shortest_s >= 0"),
+    ],
+)
+def test_a_damaged_statement_of_the_front_end_is_named(text, message, tmp_path):
+    stored(tmp_path / "fbank", {"a/1.npy": 5, "b/1.npy": 5})
+    write(tmp_path / "fbank" / "front_end.json", text)
+    with pytest.raises(vx.FeatureError, match=rf"fbank/front_end\.json: .*{message}.*; make the features again"):
+        vx.read_features(tmp_path / "fbank")

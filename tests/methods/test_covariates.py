@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import warnings
 from collections.abc import Callable
 from decimal import Decimal, getcontext
 from pathlib import Path
@@ -218,6 +219,26 @@ def test_identification_rates_equal_enumeration() -> None:
     level = ratio[1, 1]
     at, above = (cv.identification_rates(THREE, size, tau)[0] for tau in (level * (1 + 1e-14), level * (1 + 1e-9)))
     assert at > above
+
+
+def test_a_label_that_impostors_never_report_reaches_every_threshold() -> None:
+    # The third value is nobody's among impostors: its matches have an infinite likelihood ratio.
+    model = cv.CovariateModel([0.5, 0.3, 0.2], np.eye(3), np.eye(3), [0.6, 0.4, 0.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, alarm = cv.identification_rates(model, 4, [1.0, np.inf, -np.inf])
+    assert found == pytest.approx([cv.match_accuracy(model, 4), 0.2, cv.match_accuracy(model, 4)], rel=1e-12)
+    # An alarm at 1 is an impostor of the probe's value.
+    assert alarm == pytest.approx([0.5 * (1 - 0.4**4) + 0.3 * (1 - 0.6**4), 0.0, 1.0], rel=1e-12)
+    rates = cv.identification_rates(model, 4, np.inf)
+    assert rates == pytest.approx((0.2, 0.0), rel=1e-12)
+
+
+def test_a_match_that_impostors_cannot_imitate_stands_first_in_any_collection() -> None:
+    model = cv.CovariateModel([0.5, 0.3, 0.2], np.eye(3), np.eye(3), [0.6, 0.4, 0.0])
+    found, limit = cv.mean_reciprocal_rank(model, 10**7), cv.mean_reciprocal_rank_limit(model, 10**7)
+    assert limit == pytest.approx(found, rel=1e-6)
+    assert (limit - 0.2) * 10**7 == pytest.approx((found - 0.2) * 10**7, rel=1e-3)
 
 
 def test_presence_test_equals_enumeration() -> None:
@@ -691,6 +712,26 @@ def test_inside_its_own_stratum_a_covariate_is_worth_nothing() -> None:
     assert cv.stratified_match_accuracy(model, np.zeros(4, int), [2, 5]) == pytest.approx(
         cv.match_accuracy(model, [2, 5]), rel=1e-12
     )
+
+
+def test_impostors_of_a_stratum_are_those_of_their_own_prior() -> None:
+    prior, impostors, strata = np.array([0.5, 0.1, 0.2, 0.2]), np.array([0.1, 0.6, 0.2, 0.1]), np.array([0, 0, 1, 1])
+    model = cv.CovariateModel(prior, np.eye(4), np.eye(4), impostors)
+    total = 0.0
+    for value, share in enumerate(prior):  # every gallery of four impostors of the probe's stratum, ties by lot
+        law = np.where(strata == strata[value], impostors, 0)
+        for others in itertools.product(range(4), repeat=4):
+            mass = np.prod(law[list(others)] / law.sum())
+            # The likelihood ratio of another value is 0, that of the own one positive.
+            total += share * mass / (1 + others.count(value))
+    assert cv.stratified_match_accuracy(model, strata, 5) == pytest.approx(total, rel=1e-12)
+    assert total == pytest.approx(0.5634, abs=5e-5)
+    nobody = cv.CovariateModel(prior, np.eye(4), np.eye(4), [0.5, 0.5, 0, 0])
+    with pytest.raises(ValueError, match="stratum 1 has probes but impostor prior 0"):
+        cv.stratified_match_accuracy(nobody, strata, 5)
+    joint = cv.CovariateModel(prior, np.eye(4), np.eye(4), match_table=np.diag(prior))
+    with pytest.raises(ValueError, match=r"match_table .* cannot be split into strata"):
+        cv.stratified_match_accuracy(joint, strata, 5)
 
 
 def test_correlated_errors_need_the_joint_table() -> None:

@@ -337,6 +337,44 @@ def test_posteriors_are_the_softmax_of_the_shared_head(fabric) -> None:
             dn.posteriors(trained, items, covariate)
 
 
+def with_nationalities(codes: list[int]) -> dn.Meetings:
+    """`planted`, where person 100 + i has the nationality `codes[i]`."""
+    data = planted()
+    sides = [
+        dataclasses.replace(s, covariates={**s.covariates, "nationality": torch.tensor(codes)[s.identities - 100]})
+        for s in (data.voices, data.faces)
+    ]
+    return dn.Meetings(*sides)
+
+
+def test_classes_are_the_values_of_the_training_people() -> None:
+    # The sixteen training people have the values 1, 4 and 7; test people also 0 and 9.
+    data = with_nationalities([1, 4, 7, 4] * 4 + [0, 1, 4, 7, 9, 9, 4, 0])
+    assert data.learned("nationality", SPLIT) == (1, 4, 7)
+    assert data.classes("nationality", SPLIT) == 3
+    for modality in dn.MODALITIES:
+        labels = data.labels(modality, "nationality", SPLIT)[::3]
+        assert labels.tolist() == [0, 1, 2, 1] * 4 + [-1, 0, 1, 2, -1, -1, 1, -1]
+    assert data.learned("identity", SPLIT) == tuple(range(100, 116))
+    whole = planted()  # all values in training: classes are the values
+    assert torch.equal(whole.labels("face", "nationality", SPLIT), whole.faces.covariates["nationality"])
+
+
+def test_values_that_training_never_saw_are_never_expected(fabric) -> None:
+    data = with_nationalities([1, 4, 7, 4] * 4 + [0, 1, 4, 7, 9, 9, 4, 0])
+    job = dn.Job(dn.DIMNet.variant("N"), data, (SPLIT,), dataclasses.replace(SMALL, steps=3))
+    (trained,) = job.run(fabric)
+    assert trained.modules["heads"].weight("nationality", "voice").shape == (3, 4)
+    assert trained.learned == {"nationality": (1, 4, 7)}
+    items = dn.unseen(trained, data)
+    for modality, found in zip(dn.MODALITIES, dn.posteriors(trained, items, "nationality"), strict=True):
+        assert found.shape[1] == 8
+        assert (found[:, [0, 2, 3, 5, 6]] == 0).all()
+        logits = trained.modules["heads"]({modality: torch.from_numpy(getattr(items, modality)).float()})[modality]
+        expected = torch.softmax(logits["nationality"], 1).detach().numpy()
+        assert found[:, [1, 4, 7]] == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("probe", dn.MODALITIES)
 def test_svhf_decides_all_triples_in_both_orders(fabric, probe) -> None:
     data = planted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paper_utils.metrics import by_identity, cross_modal, matching, retrieval, verification
+from paper_utils.metrics.by_identity import resample_identities
 
 # Person 4 has faces only, person 5 voices only; the others have uneven numbers of both.
 PROBE = np.array([0, 0, 0, 1, 2, 2, 3, 5])
@@ -28,14 +30,12 @@ def enumerated(scores, probe, gallery, allowed, *, by_person=False):
     means = {}
     for p, person in enumerate(probe):
         for m in np.flatnonzero(gallery == person):
-            rivals = {}
+            rivals = []
             for g, other in enumerate(gallery):
                 if other != person and allowed[person, other]:
-                    win = (scores[p, m] > scores[p, g]) + 0.5 * (scores[p, m] == scores[p, g])
-                    rivals.setdefault(other, []).append(win)
+                    rivals.append((scores[p, m] > scores[p, g]) + 0.5 * (scores[p, m] == scores[p, g]))
             if rivals:
-                every = [np.mean(w) for w in rivals.values()] if by_person else [x for w in rivals.values() for x in w]
-                means.setdefault(person, []).append(np.mean(every))
+                means.setdefault(person, []).append(np.mean(rivals))
     if by_person:
         return np.mean([np.mean(values) for values in means.values()])
     return np.mean([x for values in means.values() for x in values])
@@ -51,6 +51,35 @@ def test_one_of_two_equals_enumeration_in_every_stratum(seed: int) -> None:
         for average, by_person in (("items", False), ("people", True)):
             found = wins.accuracy(allowed, average=average).value
             assert found == pytest.approx(enumerated(scores, PROBE, GALLERY, allowed, by_person=by_person), abs=1e-12)
+
+
+def test_rivals_weigh_by_their_items_however_probes_are_averaged() -> None:
+    # Probes of person 0 win against 1, who has one picture, and lose against 2, who has three.
+    scores = np.array([[0.5, 0.1, 0.9, 0.9, 0.9], [0.1, 0.5, 0.9, 0.9, 0.9]])
+    wins = cross_modal.pair_wins(scores, np.array([0, 1]), np.array([0, 1, 2, 2, 2]), 3)
+    for average in ("items", "people"):
+        found = wins.accuracy(average=average, weights=np.array([[1, 1, 2]]))
+        assert found.value == pytest.approx(1 / 4)
+        assert found.draws[0] == pytest.approx(1 / 7)
+    # With equal counts every person is one, to the last bit.
+    drawn = np.random.default_rng(0).random((30, 30))
+    thirds = cross_modal.pair_wins(drawn, np.arange(30) % 10, np.arange(30) % 10, 10)
+    single = dataclasses.replace(thirds, items=np.ones(10, int), matches=np.ones(10, int))
+    weights = resample_identities(10, 20, np.random.default_rng(1))
+    one, other = (table.accuracy(average="people", weights=weights) for table in (thirds, single))
+    assert one.value == other.value
+    assert np.array_equal(one.draws, other.draws)
+
+
+def test_a_list_of_all_trials_counts_probes_of_people_with_few_items_more() -> None:
+    scores = np.array([[0.5, 0.1, 0.9, 0.9], [0.5, 0.9, 0.9, 0.9], [0.1, 0.2, 0.9, 0.9]])
+    probe, gallery = np.array([0, 1, 2]), np.array([0, 1, 2, 2])
+    wins = cross_modal.pair_wins(scores, probe, gallery, 3)
+    own = [1 / 3, 2 / 3, 1.0]  # by hand: of three rival items, three, and two
+    assert wins.per_person() == pytest.approx(own)
+    assert wins.accuracy(average="items").value == pytest.approx(np.average(own, weights=[1, 1, 2]))
+    trials = np.average(own, weights=[1 * 3, 1 * 3, 2 * 2])
+    assert trials != pytest.approx(wins.accuracy(average="items").value)
 
 
 def test_one_of_two_agrees_with_the_one_of_n_of_paper_01() -> None:

@@ -191,6 +191,22 @@ def test_answers_are_the_most_probable_value_and_how_sure_it_is() -> None:
     assert np.diag(told).min() > 0.95 > np.diag(tables[0].reshape(2, 2, 3).sum(2)).max()
 
 
+def test_answers_know_values_that_only_test_people_have() -> None:
+    run = planted(identity=0.0, wrong=0.2)
+    heads = dimnet.Classifiers({"nationality": 2}, 7)
+    trained = dataclasses.replace(
+        run.trained, modules={"heads": heads}, method=dimnet.DIMNet.variant("N"), learned={"nationality": (0, 2)}
+    )
+    run = dataclasses.replace(run, trained=trained, covariates={**run.covariates, "nationality": np.arange(PEOPLE) % 5})
+    answers = studies.recognisers(run, "nationality", levels=2)
+    assert answers.count == 5
+    assert set(np.concatenate(answers.labels) // 2) <= {0, 2}
+    voice, _ = answers.tables(np.ones(PEOPLE, int))
+    assert voice.shape == (5, 10)
+    assert voice[4].reshape(5, 2).sum(1)[[0, 2]].sum() > 0.9  # people of value 4 are taken for others
+    assert studies.covariate_model([answers]).prior == pytest.approx(np.full(5, 1 / 5))
+
+
 def test_all_strata_of_the_lists_are_measured() -> None:
     table = studies.matching_table({"G": [planted(identity=0.0, wrong=0.1)]})
     assert list(table[table.direction == "v2f"].stratum) == list(STRATA)
@@ -220,11 +236,33 @@ def official(tmp_path):
 
 
 def test_the_official_layout_gives_the_papers_split(official) -> None:
-    data, learn, test = studies.load_people(smoke("voxceleb", official))
+    exp = smoke("voxceleb", official)
+    data, learn, test = studies.load_people(exp)
     assert (learn, test) == (list(range(6)), list(range(6, 10)))
     assert data.faces.images.shape == (20, 3, 128, 128)  # two pictures and two recordings of each in the smoke profile
     assert data.voices.identities.bincount().tolist() == [2] * 10
-    assert data.voices.starts.diff().tolist() == [1000, 1001] * 10
+    # Which two of three clips (of 1000, 1001 and 1002 frames) is chance, the same for the same seed.
+    lengths = data.voices.starts.diff().reshape(10, 2)
+    assert (lengths[:, 0] != lengths[:, 1]).all()
+    assert set(lengths.flatten().tolist()) == {1000, 1001, 1002}
+    again, _, _ = studies.load_people(exp)
+    assert again.fingerprint == data.fingerprint
+    other = experiment.Experiment(papers.PAPERS["02"], "smoke", 1, "voxceleb", official, torch.device("cpu"))
+    assert not torch.equal(studies.load_people(other)[0].voices.starts.diff().reshape(10, 2), lengths)
     for name in studies.COVARIATES:
         sides = [person_values(s.covariates, s.identities, name, s.name) for s in (data.voices, data.faces)]
         assert np.array_equal(*sides)
+
+
+def test_the_full_profile_tests_on_everything_and_trains_as_the_paper(official, monkeypatch) -> None:
+    exp = experiment.Experiment(papers.PAPERS["02"], "full", 0, "voxceleb", official, torch.device("cpu"))
+    fewer = {(12, 12): (2, 2)}  # than the full profile's recordings and pictures of training people
+    monkeypatch.setattr(exp, "scale", lambda **sizes: fewer.get(sizes["full"], sizes["full"]))
+    planned = studies.study(exp)
+    count = planned.data.voices.identities.bincount().tolist()
+    assert count == planned.data.faces.identities.bincount().tolist() == [2] * 6 + [3] * 4
+    # All clips of test people, in an order of chance.
+    tested = planned.data.voices.starts.diff()[planned.data.rows("voice", range(6, 10))].reshape(4, 3)
+    assert (tested.sort(dim=1).values == torch.tensor([1000, 1001, 1002])).all()
+    assert not (tested == torch.tensor([1000, 1001, 1002])).all()
+    assert all(job.train == dimnet.TrainConfig() for job in planned.jobs.values())

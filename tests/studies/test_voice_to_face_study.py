@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from paper_utils import experiment, papers, training
+from paper_utils.data.voice_features import FrontEnd
 from paper_utils.data.voxceleb_speakers import META_COLUMNS
 from paper_utils.methods import voice_to_face as v2f
 from paper_utils.metrics.by_identity import resample_identities
@@ -151,6 +153,22 @@ def test_matching_counts_every_pair_and_averages_people_alike(seed):
             means.append(np.mean(rivals))
         assert which.value == pytest.approx(np.mean(means), abs=1e-9)
         assert which.low <= which.value <= which.high
+
+
+def test_impostors_weigh_by_their_pictures_and_speakers_alike():
+    (probes, speakers), (gallery, shown) = items(8, 2, 3, 0, 1.0), items(8, 3, 3, 1, 1.0)
+    heard, seen = (
+        torch.arange(len(speakers)) != 0,
+        torch.arange(len(shown)) >= 2,
+    )  # person 0: one recording, one picture
+    probes, speakers, gallery, shown = probes[heard], speakers[heard], gallery[seen], shown[seen]
+    found = study.match(probes, speakers, gallery, shown, SEX, weights=WEIGHTS)
+    cosine = (torch.nn.functional.normalize(probes, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T).numpy()
+    means = [
+        np.mean([cosine[p, shown == i][:, None] > cosine[p, shown != i] for p in np.flatnonzero(speakers == i)])
+        for i in range(8)
+    ]
+    assert found.any_impostor.value == pytest.approx(np.mean(means), abs=1e-12)
 
 
 def test_planted_identity_is_found_and_its_parts_add_up():
@@ -329,6 +347,17 @@ def official(tmp_path):
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(picture)
     return root
+
+
+def test_networks_of_real_people_carry_the_front_end_of_their_features(official):
+    made_by = FrontEnd("sphinx", minimum=100, activity="webrtc")
+    before = study.people(smoke(data="voxceleb", data_root=str(official)))
+    assert before.front_end == FrontEnd()
+    (official / "fbank" / "front_end.json").write_text(json.dumps(dataclasses.asdict(made_by)))
+    who = study.people(smoke(data="voxceleb", data_root=str(official)))
+    assert who.front_end == made_by
+    assert who.test.heard.shape[1] == 100
+    assert who.fingerprint != before.fingerprint
 
 
 def test_real_people_are_trained_and_judged_by_the_same_code(official, fabric):

@@ -158,6 +158,22 @@ def test_parts_of_a_bar_add_up_to_its_number(matching):
     plt.close(fig)
 
 
+def test_the_number_at_a_bar_is_u_where_the_parts_are_not():
+    # One man among seven women: A and G average people who meet quite different shares of the other sex.
+    sex = np.array([1, 0, 0, 0, 0, 0, 0, 0])
+    probes = torch.eye(8, dtype=torch.float64)[WHO]
+    probes[:3] = -probes[:3]  # the man loses all his trials
+    uneven = study.match(
+        probes, WHO, torch.eye(8, dtype=torch.float64), torch.arange(8), sex, weights=np.ones((2, 8), int)
+    )
+    share = float((sex[:, None] != sex).sum() / (8 * 7))
+    fig, ax = plotting.figure()
+    show.draw_decomposition(ax, {"it": uneven}, share, 0.75)
+    assert uneven.any_impostor.value == pytest.approx(7 / 8)
+    assert ax.texts[0].get_text() == "0.88"
+    plt.close(fig)
+
+
 @given(st.floats(0, 1))
 def test_more_mixed_galleries_are_easier_for_sex_alone(women):
     share, mirrored = show.share_differing(np.array([women, 1 - women]))
