@@ -40,7 +40,7 @@ notebook 01, which no seed changes.)
 The column *one by one* has a sign for each seed: {{ symbols }}. Claims with the same verdict from every seed: {{ stable }} of {{ claims | length }};
 with opposite verdicts from two seeds: {{ opposed }}.
 
-Measured at {{ commit }} on {{ device }} with torch {{ torch }}, one thread. Made by `make seeds RECORD=1`; do not edit.
+Measured at commit {{ commit }} on {{ device }} with torch {{ torch }}, one thread. Made by `make seeds RECORD=1`; do not edit.
 
 {% for paper, rows in papers %}
 ## {{ paper.number }} {{ paper.title }}
@@ -157,9 +157,10 @@ def write(found: dict[str, Sequence[dict[str, Any]]], folder: Path) -> list[Path
     """
     first = next(iter(found.values()))
     environment = first[0]["environment"]
+    commits = dict.fromkeys(run["environment"]["commit"] for runs in found.values() for run in runs)
     record = {
         "seeds": [run["seed"] for run in first],
-        "commit": environment["commit"],
+        "commit": ", ".join(commits),
         "device": environment["device"],
         "torch": environment["packages"]["torch"],
         "claims": [claim for paper, runs in found.items() for claim in judged(paper, runs)],
