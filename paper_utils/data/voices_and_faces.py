@@ -310,3 +310,12 @@ def read(
     return {
         part: join(split[part], voices, faces, everybody=everybody, published=PUBLISHED_PEOPLE[part]) for part in parts
     }
+
+
+def some_of_each(identities: Int[Tensor, " items"], count: int, rng: np.random.Generator) -> Int[Tensor, " rows"]:
+    """At most `count` items of everybody by chance, and in an order of chance: the first ones of a person are a random choice, too."""
+    order = torch.from_numpy(rng.permutation(len(identities)))
+    order = order[torch.argsort(identities[order], stable=True)]
+    _, sizes = identities[order].unique_consecutive(return_counts=True)
+    place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    return order[place < count]

@@ -111,23 +111,12 @@ def _real_people(exp: Experiment, recordings: int, pictures: int) -> tuple[dimne
             (part.faces, pictures, part.load_faces, faces),
         ):
             rng = exp.rng(f"{name}, {'voices' if into is voices else 'faces'}")
-            rows = _some_of_each(source.identities, len(source) if everything else count, rng)
+            rows = voices_and_faces.some_of_each(source.identities, len(source) if everything else count, rng)
             loaded = load(rows, max_bytes=MAX_BYTES)
             into.append(dataclasses.replace(loaded, identities=loaded.identities + first[name]))
     people = sum(len(part.people) for part in parts.values())
     data = dimnet.Meetings(_joined_voices(voices), _joined_faces(faces))
     return data, list(range(first["test"])), list(range(first["test"], people))
-
-
-def _some_of_each(
-    identities: Int[torch.Tensor, " items"], count: int, rng: np.random.Generator
-) -> Int[torch.Tensor, " rows"]:
-    """At most `count` items of everybody by chance, and in an order of chance: the first ones of a person are a random choice, too."""
-    order = torch.from_numpy(rng.permutation(len(identities)))
-    order = order[torch.argsort(identities[order], stable=True)]
-    _, sizes = identities[order].unique_consecutive(return_counts=True)
-    place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    return order[place < count]
 
 
 def _joined_faces(parts: Sequence[LabelledImages]) -> LabelledImages:

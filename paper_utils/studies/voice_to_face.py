@@ -262,7 +262,7 @@ def _real_people(exp: Experiment) -> People:
     sides = []
     for name in ("train", "test"):
         joined = parts[name]
-        rows = _first_of_each(joined.voices.identities, size.recordings)
+        rows = voices_and_faces.some_of_each(joined.voices.identities, size.recordings, exp.rng(f"{name}, heard"))
         heard = [audio.repeat_frames(joined.voices.features(row)[None], front_end.minimum)[0] for row in rows.tolist()]
         # Training sees all pictures; as floats those of the official archive take 5 GB.
         faces = joined.load_faces(max_bytes=2**34)
@@ -279,14 +279,6 @@ def _real_people(exp: Experiment) -> People:
             )
         )
     return People(*sides, front_end, parts["train"].name)
-
-
-def _first_of_each(identities: Int[Tensor, " items"], count: int) -> Int[Tensor, " rows"]:
-    """Rows of the first `count` items of everybody."""
-    order = torch.argsort(identities, stable=True)
-    counts = identities.bincount()
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[identities[order]]
-    return order[place < count]
 
 
 # ------------------------------------------------------------------------------------------------------------ 3. training

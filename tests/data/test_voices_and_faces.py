@@ -212,3 +212,14 @@ def test_damaged_files_are_named_when_a_batch_meets_them(data):
         test.load_voices()
     with pytest.raises(ValueError, match=r"Eartha_Kitt/00000001\.jpg: not a whole JPEG"):
         test.load_faces()
+
+
+def test_some_of_each_are_of_everybody_and_by_chance():
+    identities = torch.tensor([2, 0, 2, 2, 0, 2, 5, 2])
+    chosen = [vf.some_of_each(identities, 2, np.random.default_rng(seed)) for seed in range(40)]
+    for rows in chosen:
+        assert identities[rows].tolist() == [0, 0, 2, 2, 5]
+        assert len(rows.unique()) == 5
+    assert {int(row) for rows in chosen for row in rows} == set(range(8))
+    assert torch.equal(chosen[3], vf.some_of_each(identities, 2, np.random.default_rng(3)))
+    assert sorted(vf.some_of_each(identities, 100, np.random.default_rng(0)).tolist()) == list(range(8))
