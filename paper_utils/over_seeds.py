@@ -33,14 +33,14 @@ Every notebook's quick profile, run with the seeds {{ seeds | join(', ') }}: oth
 
 A verdict in a notebook comes from one run. Its intervals are over people, clips, images or a few trainings, whatever the claim names, and seldom hold
 everything that is drawn by lot; so near its line a verdict can be another with another seed. Here each claim is judged again by the rule that was written
-down with it, from one value a seed: the mean with Student's t interval. That interval holds the luck of everything that a seed draws. (What is exact in
-each run, such as a largest error, has its range over the seeds. And no interval holds the choice of small real data, such as the 1,797 images of digits in
-notebook 01, which no seed changes.)
+down with it, from one value a seed: the mean with Student's t interval. That interval holds the luck of everything that a seed draws. What is exact in each
+run, such as a largest error, has its range over the seeds. And what is the same for every seed, such as the 1,797 images of digits in notebook 01 or the
+phonemes and measurements of notebook 10, is in no interval here: a verdict over seeds is about these.
 
 The column *one by one* has a sign for each seed: {{ symbols }}. Claims with the same verdict from every seed: {{ stable }} of {{ claims | length }};
 with opposite verdicts from two seeds: {{ opposed }}.
 
-Measured at commit {{ commit }} on {{ device }} with torch {{ torch }}, one thread. Made by `make seeds RECORD=1`; do not edit.
+Measured at {{ commit }} (git commits) on {{ device }} with torch {{ torch }}, one thread. Made by `make seeds RECORD=1`; do not edit.
 
 {% for paper, rows in papers %}
 ## {{ paper.number }} {{ paper.title }}
