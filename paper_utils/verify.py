@@ -280,8 +280,10 @@ def table(outcomes: Sequence[Comparison], options: argparse.Namespace) -> list[l
     return rows
 
 
-def describe(outcomes: Sequence[Comparison], rows: Sequence[Sequence[str]]) -> str:
-    """The table and, below it, everything that is not the same, by name and with its values."""
+def describe(
+    outcomes: Sequence[Comparison], rows: Sequence[Sequence[str]], known: dict[tuple[str, str], dict[str, Any]]
+) -> str:
+    """The table and, below it, everything that is not the same, by name and with its values, and what is recorded of it over seeds."""
     wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
     for outcome in outcomes:
@@ -295,13 +297,21 @@ def describe(outcomes: Sequence[Comparison], rows: Sequence[Sequence[str]]) -> s
         for flip in outcome.flips:
             kind = "opposite verdicts" if flip.opposite else "decided in one run, inconclusive in another"
             lines.append(f"\nNOT STABLE across {flip.across}  {flip.paper} {flip.claim}: {flip.statement} ({kind})")
-            lines += [f"    {condition:<20}  {verdict:<14}  {measured}" for condition, verdict, measured in flip.runs]
+            found = [*flip.runs, *_recorded(known.get((flip.paper, flip.claim)))]
+            lines += [f"    {condition:<20}  {verdict:<14}  {measured}" for condition, verdict, measured in found]
         if outcome.pictures:
             lines.append(
                 f"\nnote  {outcome.paper}: figures with other pixels in the second run (a clock's time in a figure does that)"
             )
             lines += [f"    {text}" for text in outcome.pictures]
     return "\n".join(lines)
+
+
+def _recorded(claim: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if claim is None:
+        return []
+    measured = results.claim_rows([claim])[0][results.MEASURED]
+    return [(f"over {len(claim['seeds'])} seeds", claim["verdict"], f"{measured} (recorded in {results.OVER_SEEDS})")]
 
 
 def judge(outcomes: Sequence[Comparison], allow_unstable: bool) -> tuple[int, str]:
@@ -397,7 +407,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = [compare(list(group)) for _, group in itertools.groupby(runs, key=lambda one: one.paper.number)]
     status, sentence = judge(outcomes, bool(options.allow_unstable))
     reproduce.print_failures(runs)
-    text = f"{describe(outcomes, table(outcomes, options))}\n\n{sentence}"
+    try:
+        known = results.recorded_over_seeds(files.project_root()) if options.profile == "quick" else {}
+    except results.ResultsError as error:
+        print(f"make verify: {error}", file=sys.stderr)
+        known = {}
+    text = f"{describe(outcomes, table(outcomes, options), known)}\n\n{sentence}"
     print(f"\n{text}")
     try:
         files.write_text(base / "verify.txt", text + "\n")

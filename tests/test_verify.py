@@ -1,6 +1,7 @@
 """`make verify` on a small project: chance in a notebook, verdicts that hang on threads or seeds, and what it says of them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_notebooks import make_project, write_notebook
 
-from paper_utils import papers, points, verify
+from paper_utils import papers, points, results, verify
 
 THREADS = "import os\nthreads = int(os.environ['OMP_NUM_THREADS'])\n"
 COUNTED = "open(f'ran-{seed}', 'a').write('x')\n"
@@ -93,9 +94,24 @@ def test_a_verdict_that_hangs_on_threads_fails_and_one_that_hangs_on_the_seed_is
     assert "1 depend on threads and 1 on the seed (0 with opposite verdicts)" in out
     assert make_verify("--allow-unstable", "1") == 1  # threads never pass
 
-    # Without the thread run, the seed alone: what is finished is used again.
+    # Without the thread run, the seed alone: what is finished is used again. What is recorded of the claim over seeds stands below.
+    claim = {
+        "paper": "01",
+        "id": "T1",
+        "profile": "quick",
+        "data": "world",
+        "seeds": [0, 1, 2],
+        "verdict": "reproduced",
+    }
+    claim |= {"statement": "it is", "paper_value": "none", "unit": "points", "reason": "-", "control": None}
+    (project / "docs").mkdir()
+    (project / results.OVER_SEEDS).write_text(json.dumps({"claims": [claim | {"measured": 0.9, "ci95": [0.6, 1.2]}]}))
     assert make_verify("--threads-list", "1") == 1
-    assert "ALLOW_UNSTABLE=1 lets it pass, still listed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ALLOW_UNSTABLE=1 lets it pass, still listed" in out
+    assert re.search(
+        r"over 3 seeds +reproduced +0\.9 \[0\.6, 1\.2\] points \(recorded in docs/claims_over_seeds\.json\)", out
+    )
     assert make_verify("--threads-list", "1", "--allow-unstable", "1") == 0
     assert "NOT STABLE across seeds  01 T1" in capsys.readouterr().out
 
