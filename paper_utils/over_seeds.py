@@ -91,12 +91,15 @@ def judged(paper: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def summary(record: dict[str, Any]) -> str:
     """The record in one sentence, for README.md."""
     claims = record["claims"]
-    counts = Counter(claim["verdict"] for claim in claims)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SYMBOLS)
     return (
-        f"Of {len(claims)} claims, over the seeds {', '.join(map(str, record['seeds']))}: {told}. "
+        f"Of {len(claims)} claims, over the seeds {', '.join(map(str, record['seeds']))}: {_counts(claims)}. "
         f"{_stable(claims)} have the same verdict from each of the seeds, {_opposed(claims)} have opposite verdicts from two of them.\n"
     )
+
+
+def _counts(claims: Sequence[dict[str, Any]]) -> str:
+    counts = Counter(claim["verdict"] for claim in claims)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in SYMBOLS)
 
 
 def _stable(claims: Sequence[dict[str, Any]]) -> int:
@@ -110,11 +113,9 @@ def _opposed(claims: Sequence[dict[str, Any]]) -> int:
 def page(record: dict[str, Any]) -> str:
     """The record as Markdown."""
     claims = record["claims"]
-    counts = Counter(claim["verdict"] for claim in claims)
     groups = [(papers.find(number), _rows(claims, number)) for number in dict.fromkeys(c["paper"] for c in claims)]
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SYMBOLS)
     return TEMPLATE.render(
-        total=f"{len(claims)} claims, each over {len(record['seeds'])} seeds: {told}",
+        total=f"{len(claims)} claims, each over {len(record['seeds'])} seeds: {_counts(claims)}",
         symbols=", ".join(f"{symbol} {verdict}" for verdict, symbol in SYMBOLS.items()),
         stable=_stable(claims),
         opposed=_opposed(claims),
@@ -187,11 +188,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found = parser.parse_args(arguments)
     try:
         found.seeds = points.whole_numbers(found.seeds or SEEDS, "SEEDS")
-        asked = [part.strip() for part in found.paper.split(",") if part.strip()]
-        found.papers = [papers.find(part) for part in asked] or [p for p in papers.NOTEBOOKS.values() if p.ready]
+        found.papers = papers.chosen(found.paper)
         if len(found.seeds) < 2:
             raise ValueError(f"SEEDS: an interval over seeds needs at least two, found {found.seeds}")
-        if asked and found.record:
+        if found.paper.strip(", ") and found.record:
             raise ValueError("RECORD=1 keeps all notebooks together; leave PAPER= out")
     except ValueError as error:
         parser.error(str(error))

@@ -159,6 +159,18 @@ def find(number: str | int) -> Paper:
     return NOTEBOOKS[key]
 
 
+def chosen(numbers: str) -> list[Paper]:
+    """Papers by their numbers in a text, separated by commas, each once; all that have a notebook if it names none.
+
+    Raises
+    ------
+    ValueError
+        For an unknown one, as `find`.
+    """
+    asked = dict.fromkeys(find(part) for part in numbers.split(",") if part.strip())
+    return list(asked) or [paper for paper in NOTEBOOKS.values() if paper.ready]
+
+
 def check_profile(profile: str) -> str:
     """`profile` itself if it is one of `PROFILES`, else a ``ValueError`` that lists them."""
     if profile not in PROFILES:

@@ -70,12 +70,7 @@ def write(root: Path) -> list[str]:
         Messages about results files that cannot be read; they are left as they are and left out.
     """
     records: list[dict[str, Any]] = []
-    unreadable: list[str] = []
-    try:
-        known = results.recorded_over_seeds(files.project_root())
-    except results.ResultsError as error:
-        known = {}
-        unreadable.append(str(error))
+    known, unreadable = results.known_over_seeds(files.project_root())
     for paper in papers.NOTEBOOKS.values():
         path = root / "results" / f"{paper.number}.json"
         if not path.exists():

@@ -136,10 +136,8 @@ def make_jobs(arguments: argparse.Namespace, folder: Path) -> list[Job]:
     if arguments.seed < 0:
         raise ValueError(f"SEED must be at least 0, found {arguments.seed}")
     devices.check_name(arguments.device)
-    asked = [part for part in arguments.paper.split(",") if part.strip()]
-    chosen = [papers.find(part) for part in asked] if asked else [p for p in papers.NOTEBOOKS.values() if p.ready]
     jobs = []
-    for paper in dict.fromkeys(chosen):
+    for paper in papers.chosen(arguments.paper):
         data = papers.check_data(paper, arguments.data)
         root = papers.check_data_root(paper, data, arguments.data_root)
         parameters = {
@@ -454,10 +452,7 @@ def run_jobs(jobs: Sequence[Job], options: argparse.Namespace) -> int:
         print("\ninterrupted: running notebooks and their kernels were ended, finished ones are kept", file=sys.stderr)
         return 130
     succeeded = [job for job in jobs if job.failure is None]
-    try:
-        known = results.recorded_over_seeds(files.project_root())
-    except results.ResultsError:
-        known = {}  # the report names the file
+    known, _ = results.known_over_seeds(files.project_root())  # the report names what is wrong with it
     print_claims([results.load_results(job.results_file) for job in succeeded], known)
     unreadable = report.write(jobs[0].output_root)
     print_failures(jobs)

@@ -97,11 +97,7 @@ def recorded_over_seeds(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
         return {}
     try:
         claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
-        lacking = (
-            _lacks(claims, [_CLAIM | {"paper": str, "profile": str, "data": str, "seeds": [_NUMBER]}], "claims")
-            if claims
-            else []
-        )
+        lacking = _lacks(claims, [_CLAIM | {"paper": str, "profile": str, "data": str, "seeds": [_NUMBER]}], "claims")
         if not lacking:
             return {(claim["paper"], claim["id"]): claim for claim in claims}
     except (ValueError, KeyError, TypeError) as error:
@@ -109,6 +105,14 @@ def recorded_over_seeds(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     raise ResultsError(
         f"{path} is not a record of claims over seeds ({', '.join(lacking)}); run `make seeds RECORD=1` to make it anew"
     )
+
+
+def known_over_seeds(root: Path) -> tuple[dict[tuple[str, str], dict[str, Any]], list[str]]:
+    """`recorded_over_seeds` for those who can go on without: nothing, and the message, instead of an error."""
+    try:
+        return recorded_over_seeds(root), []
+    except ResultsError as error:
+        return {}, [str(error)]
 
 
 def over_seeds_of(known: dict[tuple[str, str], dict[str, Any]], record: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -407,11 +407,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = [compare(list(group)) for _, group in itertools.groupby(runs, key=lambda one: one.paper.number)]
     status, sentence = judge(outcomes, bool(options.allow_unstable))
     reproduce.print_failures(runs)
-    try:
-        known = results.recorded_over_seeds(files.project_root()) if options.profile == "quick" else {}
-    except results.ResultsError as error:
-        print(f"make verify: {error}", file=sys.stderr)
-        known = {}
+    known, unreadable = results.known_over_seeds(files.project_root()) if options.profile == "quick" else ({}, [])
+    for message in unreadable:
+        print(f"make verify: {message}", file=sys.stderr)
     text = f"{describe(outcomes, table(outcomes, options), known)}\n\n{sentence}"
     print(f"\n{text}")
     try:

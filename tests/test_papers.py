@@ -53,3 +53,10 @@ def test_data_root_is_asked_for_refused_and_checked(tmp_path):
     with pytest.raises(NotADirectoryError, match="is a file"):
         papers.check_data_root(paper, "posteriors", str(tmp_path / "a_file"))
     assert papers.check_data_root(paper, "posteriors", str(tmp_path)) == tmp_path
+
+
+def test_papers_are_chosen_by_numbers_each_once_or_all_that_are_ready():
+    assert [paper.number for paper in papers.chosen(" 06,01,, 6")] == ["06", "01"]
+    assert papers.chosen(" , ") == papers.chosen("") == [paper for paper in papers.NOTEBOOKS.values() if paper.ready]
+    with pytest.raises(ValueError, match="unknown paper '17'"):
+        papers.chosen("01,17")

@@ -546,10 +546,9 @@ class TalkingFaces:
             raise ValueError(
                 f"{self.name}: clips: expected a number from 0 to {len(self) - 1} for each of {len(self)} clips, found {chosen.tolist()!s:.80}"
             )
-        wanted, length = self.audio_starts.diff().numpy(), self.audio_starts.diff().numpy()[chosen]
+        first, wanted = self.audio_starts.numpy()[chosen], self.audio_starts.diff().numpy()
         within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
-        first = self.audio_starts.numpy()[chosen]
-        rows = np.repeat(first, wanted) + within % np.repeat(length, wanted)
+        rows = np.repeat(first, wanted) + within % np.repeat(wanted[chosen], wanted)
         return dataclasses.replace(self, audio=self.audio[torch.from_numpy(rows)])
 
     def labels(self) -> tuple[Int[Tensor, " clips"], Int[Tensor, " clips"]]:

@@ -19,6 +19,7 @@ from paper_utils.data.talking_faces import FaceMesh
 from paper_utils.experiment import Experiment
 from paper_utils.methods import meshtalk
 from paper_utils.metrics.face_motion import region_rms, sample_diversity, variance_ratio
+from paper_utils.metrics.lip_closure import inner_lip_gap
 from paper_utils.metrics.lips import lip_error
 from paper_utils.metrics.statistics import Estimate, bootstrap_interval
 from paper_utils.nn.heads_sampler import HeadsSampler
@@ -364,11 +365,11 @@ def openings(meshes: Float[Tensor, "*lead time vertices 3"], mesh: FaceMesh) -> 
         raise ValueError(
             f"{mesh.name}: openings need lip pairs and regions brows and eyelids; the world's meshes have them"
         )
-    upper, lower = (meshes[..., mesh.lip_pairs[:, i], :] for i in (0, 1))
     edges = meshes[..., mesh.region("eyelids"), :]
     left = edges.flatten(0, -3)[0, :, 0] > 0
     eyes = [edges[..., side, 1].amax(-1) - edges[..., side, 1].amin(-1) for side in (left, ~left)]
-    return Openings((upper - lower).norm(dim=-1).mean(-1), sum(eyes) / 2, meshes[..., mesh.region("brows"), 1].mean(-1))
+    lips = inner_lip_gap(meshes, *mesh.lip_pairs.T)
+    return Openings(lips, sum(eyes) / 2, meshes[..., mesh.region("brows"), 1].mean(-1))
 
 
 def region_counts(mesh: FaceMesh) -> dict[str, int]:

@@ -400,18 +400,23 @@ def contrasts(exp: Experiment, tests: method.PairTests, measurements: Bool[np.nd
     return pd.DataFrame(rows)
 
 
+def null_worlds(tests: method.PairTests) -> list[str]:
+    """Names of the worlds of strangers that rode along."""
+    return [name for name in tests.others if name.startswith("null")]
+
+
 def null_contrasts(
     tests: method.PairTests, measurements: Bool[np.ndarray, " a"], against: str = "plosive"
 ) -> Float[np.ndarray, " worlds"]:
     """The same contrast in every world of strangers."""
     classes = classes_of(tests)
-    worlds = [errors[:, measurements] for name, errors in tests.others.items() if name.startswith("null")]
+    worlds = [tests.others[name][:, measurements] for name in null_worlds(tests)]
     return np.array([(w[classes == against].mean(0) - w[classes == "vowel"].mean(0)).mean() for w in worlds])
 
 
 def false_discoveries(tests: method.PairTests) -> pd.DataFrame:
     """What each rule rejects in worlds without any link: mean share of pairs, and share of worlds with at least one rejection."""
-    names = [name for name in tests.others if name.startswith("null")]
+    names = null_worlds(tests)
     rows = []
     for rule in ("none", "fdr_bh", "fdr_by"):
         hits = np.array([rejected_in(tests, name, rule=rule).mean() for name in names])
@@ -430,10 +435,9 @@ def found_without_link(tests: method.PairTests, unlinked: Bool[np.ndarray, " a"]
     rule of Benjamini and Hochberg generous, so a world where nothing is linked would be too easy a test.
     """
     shares = []
-    for name, errors in tests.others.items():
-        if name.startswith("null"):
-            p = predictability.permutation_p(np.where(unlinked, errors, tests.errors), tests.null)
-            shares.append(predictability.discoveries(p)[:, unlinked].mean())
+    for name in null_worlds(tests):
+        p = predictability.permutation_p(np.where(unlinked, tests.others[name], tests.errors), tests.null)
+        shares.append(predictability.discoveries(p)[:, unlinked].mean())
     return np.array(shares)
 
 
